@@ -1,0 +1,50 @@
+// The sparse attention branch that Mamba and Mamba2 share (spec sections 2.1, 2.2, 3):
+//   [K, Q] = W_xx u;  K <- K / sqrt(d_qk);  O = sparse_attention(Q, K, u; union of the patterns) * E
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lib/config/config.h"
+#include "lib/model/draws.h"
+#include "lib/model/parameters.h"
+#include "lib/ops/key_set.h"
+
+namespace hax {
+
+// What one pattern decided, kept for tests, `hax inspect` and error anatomy.
+struct PatternRecord {
+  PatternKind kind;
+  ops::KeySet keys;                                    // this pattern alone
+  at::Tensor query_bin, key_bin;                       // lsh
+  at::Tensor query_projection, key_projection;         // lsh
+  at::Tensor summary, scores, sampled, targets;        // key_selection
+};
+
+struct BranchOutput {
+  at::Tensor hidden;     // (T, d_inner): O * E
+  at::Tensor attended;   // (T, d_inner): O
+  at::Tensor aux_loss;   // scalar ranking loss, undefined when there is none (no key_selection, or not training)
+  at::Tensor K, Q;       // (T, d_qk), K scaled
+  std::vector<PatternRecord> records;
+};
+
+class SparseBranch {
+ public:
+  // Registers {prefix}E, {prefix}xx_proj.weight, and for key_selection {prefix}dx_proj_{1,2,3}.{weight,bias}.
+  SparseBranch(const ModelConfig& config, int64_t layer, uint64_t seed, const std::string& prefix,
+               ParameterSet& parameters);
+
+  // u (T, d_inner), in the compute dtype.
+  BranchOutput forward(const at::Tensor& u, const ops::PackedLayout& layout, const Draws& draws) const;
+
+ private:
+  const ModelConfig config_;
+  int64_t layer_;
+  at::Tensor *E_, *xx_proj_;
+  struct ScoreMlp { at::Tensor *w1, *b1, *w2, *b2, *w3, *b3; };
+  ScoreMlp mlp_{};
+};
+
+}  // namespace hax

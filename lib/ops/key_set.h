@@ -1,0 +1,49 @@
+// Which keys a query may attend to: a union of memberships with one meaning, allowed(i, j).
+// Patterns make memberships, sparse_attention reads them; neither knows the other (spec section 3).
+//
+// Positions i (query) and j (key) count from the start of a sequence; allowed implies j <= i.
+#pragma once
+
+#include <cstdint>
+#include <variant>
+#include <vector>
+
+#include "lib/ops/layout.h"
+
+namespace hax::ops {
+
+struct FullMembership {};                       // every j <= i
+struct WindowMembership { int64_t width; };     // i - j < width
+struct SinkMembership { int64_t width; };       // j < width
+struct DilatedMembership { int64_t dilation; }; // j = dilation - 1 (mod dilation)
+// The `width` nearest keys at positions <= i whose bin equals the query's. With rank_j the number of keys
+// before j in j's bin, and count_i the number of keys at positions <= i in the query's bin, allowed iff
+// bins are equal and count_i - width <= rank_j < count_i.
+struct LshMembership {
+  at::Tensor query_bin;  // (T) int64
+  at::Tensor key_bin;    // (T) int64
+  at::Tensor rank;       // (T) int64
+  at::Tensor count;      // (T) int64
+  int64_t width;
+};
+// Key j is among the running top-k from its own position until position evicted_j: allowed iff j <= i < evicted_j.
+struct TopkMembership {
+  at::Tensor evicted;    // (T) int64; the sequence's length or more where the key is never evicted
+};
+
+using Membership = std::variant<FullMembership, WindowMembership, SinkMembership, DilatedMembership, LshMembership,
+                                TopkMembership>;
+
+// What a query without any allowed key gets: `paper` attends uniformly to all padded_length positions of its
+// sequence, future and PAD (V = 0) included; `causal` gets a zero vector.
+enum class EmptyRow { zero, uniform };
+
+struct KeySet {
+  std::vector<Membership> memberships;  // union; empty: nothing is allowed
+  EmptyRow empty_row = EmptyRow::zero;
+};
+
+// (B, max_seqlen, max_seqlen) bool, query by key; false in padded rows and columns.
+at::Tensor allowed_mask(const KeySet& keys, const PackedLayout& layout);
+
+}  // namespace hax::ops

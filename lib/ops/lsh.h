@@ -1,0 +1,24 @@
+// Locality-sensitive hashing of queries and keys (spec sections 3 and 3.1). Nothing here is differentiable.
+#pragma once
+
+#include "lib/ops/key_set.h"
+
+namespace hax::ops {
+
+// Statistics before hashing, (T, d) -> (T, d), fp32 or wider, in packed form.
+// `paper`: minus the mean over the padded sequence, then each feature divided by its norm over the padded
+// sequence; padded positions hold 0 before centring and enter in closed form. See docs/fidelity.md.
+at::Tensor centre_over_sequence(const at::Tensor& x, const PackedLayout& layout);
+// `causal`: minus the mean over positions <= its own.
+at::Tensor centre_by_running_mean(const at::Tensor& x, const PackedLayout& layout);
+
+// projection (T, h) = statistics(x) R. bin = sum_b 2^b [projection_b > 0].
+at::Tensor sign_bins(const at::Tensor& projection);
+// bin = argmax_b projection_b, the first of ties.
+at::Tensor argmax_bins(const at::Tensor& projection);
+
+// Ranks and counts from bins; n_bins bounds every bin.
+LshMembership lsh_membership(const at::Tensor& query_bin, const at::Tensor& key_bin, int64_t n_bins, int64_t width,
+                             const PackedLayout& layout, Path path = Path::automatic);
+
+}  // namespace hax::ops

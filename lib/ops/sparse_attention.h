@@ -1,0 +1,13 @@
+// Softmax attention over a key set: out_i = sum_j softmax_j(Q_i . K_j over allowed(i, j)) V_j (spec section 3).
+// K arrives already divided by sqrt(d_qk).
+#pragma once
+
+#include "lib/ops/key_set.h"
+
+namespace hax::ops {
+
+// Q, K (T, d_qk), V (T, d_v) -> (T, d_v) in V's dtype; softmax in at least fp32. Differentiable in Q, K, V.
+at::Tensor sparse_attention(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& V, const KeySet& keys,
+                            const PackedLayout& layout, Path path = Path::automatic);
+
+}  // namespace hax::ops
