@@ -1,10 +1,9 @@
 // Files that become visible only when whole: a temporary file beside the target, written, fsynced,
-// renamed, and the folder fsynced.
+// renamed, and the folder fsynced. Also checksums of what was written.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -12,17 +11,22 @@
 
 namespace hax {
 
-// A file under construction. commit() publishes it; destruction without commit() removes it.
+// A file under construction, of mode 0644 & ~umask. commit() publishes it, in place of any file of that
+// name; destruction without commit() removes it. Every failure of the system is a RuntimeError that
+// names the path and errno's text.
+//
+// The temporary is `.hax-<32 hexadecimal digits>.tmp` in the target's folder, and it is locked (flock)
+// for as long as it is being written, so that remove_stale_temporaries can tell it from a left-over.
 class AtomicFile {
  public:
-  explicit AtomicFile(const std::string& path);  // throws RuntimeError naming path and errno's text
+  explicit AtomicFile(const std::string& path);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
-  void write(std::span<const std::byte> bytes);
+  void write(std::span<const std::byte> bytes);  // throws std::invalid_argument after commit()
   void write(std::string_view text);
-  void commit();
+  void commit();  // throws std::invalid_argument the second time
 
  private:
   std::string path_;
@@ -32,8 +36,13 @@ class AtomicFile {
 
 void write_file(const std::string& path, std::string_view text);  // through AtomicFile
 std::string read_file(const std::string& path);                   // throws DataError
-void make_directories(const std::string& path);                   // throws RuntimeError
-void remove_stale_temporaries(const std::string& folder);         // what a killed AtomicFile left
+
+// Makes the folder and its missing parents, durably. Throws RuntimeError.
+void make_directories(const std::string& path);
+
+// Removes what killed AtomicFiles left in the folder itself (not below it); a file that some process
+// is still writing stays. A folder that does not exist holds none. Throws RuntimeError.
+void remove_stale_temporaries(const std::string& folder);
 
 // XXH3-128 of bytes, as 32 hexadecimal digits. Not cryptographic: it finds accidents, not forgeries.
 std::string checksum(std::span<const std::byte> bytes);
@@ -44,7 +53,7 @@ class Checksum {
   Checksum();
   ~Checksum();
   void update(std::span<const std::byte> bytes);
-  std::string hex() const;
+  std::string hex() const;  // of everything fed so far
 
  private:
   struct State;

@@ -8,18 +8,28 @@
 
 namespace hax {
 
-// The bijection itself, on a 128-bit counter and a 64-bit key.
-std::array<uint32_t, 4> philox4x32_10(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
+// The bijection itself, on a 128-bit counter and a 64-bit key. Inline: datasets draw words by the billion.
+inline std::array<uint32_t, 4> philox4x32_10(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t product0 = uint64_t{0xD2511F53u} * counter[0];
+    const uint64_t product1 = uint64_t{0xCD9E8D57u} * counter[2];
+    counter = {static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key[0], static_cast<uint32_t>(product1),
+               static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key[1], static_cast<uint32_t>(product0)};
+    key[0] += 0x9E3779B9u;
+    key[1] += 0xBB67AE85u;
+  }
+  return counter;
+}
 
 // What a stream is for. Values are part of the format of datasets and runs: never renumber.
 enum class Purpose : uint8_t {
-  example = 1,         // layer = split, step = redraw attempt, index = example
-  shuffle = 2,         // step = epoch
-  init = 3,            // layer = layer, index = parameter's place in its layer
-  hash_matrix = 4,     // training: layer = layer, step = training step
+  example = 1,           // layer = split, step = redraw attempt, index = example
+  shuffle = 2,           // step = epoch
+  init = 3,              // layer = layer, index = parameter's place in its layer
+  hash_matrix = 4,       // training: layer = layer, step = training step
   eval_hash_matrix = 5,  // layer = layer
-  ranking_sample = 6,  // layer = layer, step = training step, index = sequence in the batch
-  stream_example = 7,  // index = example, step = redraw attempt
+  ranking_sample = 6,    // layer = layer, step = training step, index = sequence in the batch
+  stream_example = 7,    // index = example, step = redraw attempt
   test = 255,
 };
 
@@ -31,21 +41,51 @@ struct StreamKey {
   uint32_t index = 0;
 };
 
-// A stream of 2^34 words. Word w is word w % 4 of Philox at counter (w / 4, index, step, purpose | layer << 8).
+// A stream of 2^34 words, after which it repeats. Word w is word w % 4 of Philox at counter
+// (w / 4, index, step, purpose | layer << 8) under the key (low half of the seed, high half).
 class RandomStream {
  public:
-  explicit RandomStream(const StreamKey& key);
+  explicit RandomStream(const StreamKey& key);  // throws std::invalid_argument when layer >= 2^24
 
-  uint32_t next();                   // uniform over all 32-bit words
-  uint32_t below(uint32_t bound);    // uniform over [0, bound), without bias (Lemire's rejection); bound > 0
-  double uniform();                  // uniform over (0, 1), 53 bits, two words; never 0 or 1
-  float normal();                    // N(0, 1), Box-Muller in double precision, four words, one result
+  // Uniform over all 32-bit words.
+  uint32_t next() {
+    if (used_ == 4) {
+      block_ = philox4x32_10(counter_, key_);
+      ++counter_[0];
+      used_ = 0;
+    }
+    return block_[used_++];
+  }
+
+  // Uniform over [0, bound), without bias (Lemire, "Fast random integer generation in an interval",
+  // 2019); one word, rarely more. Throws std::invalid_argument when bound is 0.
+  uint32_t below(uint32_t bound) {
+    uint64_t product = uint64_t{next()} * bound;
+    if (static_cast<uint32_t>(product) < bound || bound == 0) [[unlikely]] {
+      const uint32_t rejected = words_to_reject(bound);
+      while (static_cast<uint32_t>(product) < rejected) product = uint64_t{next()} * bound;
+    }
+    return static_cast<uint32_t>(product >> 32);
+  }
+
+  // Uniform over the 2^52 odd multiples of 2^-53, which are symmetric in (0, 1): never 0 or 1. Two
+  // words, the first one's bits on top.
+  double uniform() {
+    const uint64_t high = next();
+    const uint64_t bits = (high << 32 | next()) >> 12;
+    return (static_cast<double>(bits) + 0.5) * 0x1p-52;
+  }
+
+  // N(0, 1): Box-Muller in double precision, four words, one result.
+  float normal();
 
  private:
+  static uint32_t words_to_reject(uint32_t bound);  // 2^32 mod bound
+
   std::array<uint32_t, 2> key_;
   std::array<uint32_t, 4> counter_;
   std::array<uint32_t, 4> block_{};
-  int used_ = 4;
+  uint32_t used_ = 4;
 };
 
 }  // namespace hax

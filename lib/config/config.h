@@ -28,6 +28,11 @@ struct JointRecallConfig {
   int64_t n_key_max = 16;
   int64_t n_value = 16;
   int64_t vocab_size = 0;  // 0: the smallest that holds every id, but at least the paper's 100
+
+  // Ids 0 .. 9 are reserved; then values, keys and contexts (spec: "token ids").
+  int64_t ids() const { return 10 + n_value + n_key_max + n_context_max; }
+  // BOS, the table twice with SEP between, PAD up to the largest table.
+  int64_t padded_tokens() const { return 2 * n_context_max * (2 * n_key_max + 1) + 2; }
 };
 
 struct MqarConfig {

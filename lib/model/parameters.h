@@ -1,9 +1,9 @@
-// A model's parameters by official name, as views of one flat fp32 buffer: optimiser, clipping and
-// checkpoints touch one tensor.
+// A model's parameters by official name, as views of one flat buffer: optimiser, clipping and checkpoints
+// touch one tensor.
 #pragma once
 
 #include <cstdint>
-#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -19,15 +19,18 @@ struct Parameter {
 
 class ParameterSet {
  public:
-  // Registers a parameter and its initial value (CPU, any float dtype). The reference stays valid.
+  // Registers a parameter and its initial value (CPU, any float dtype). The reference stays valid as long as the
+  // set. Throws std::invalid_argument for a name that is taken, or after finish().
   at::Tensor& add(const std::string& name, const at::Tensor& initial);
-  // Lays all values (in `dtype`) and their gradients out in flat buffers on `device`. Called once, after the last add.
+  // Lays all values (in `dtype`) and their gradients out in flat buffers on `device`, in the order of add().
+  // Called once, after the last add.
   void finish(at::Device device, at::ScalarType dtype);
 
   const std::vector<std::unique_ptr<Parameter>>& all() const { return parameters_; }
-  const at::Tensor* find(const std::string& name) const;
+  const at::Tensor* find(const std::string& name) const;  // null when there is none
   at::Tensor flat() const { return flat_; }            // (numel)
-  at::Tensor flat_grad() const { return flat_grad_; }  // (numel), zero where backward reached nothing
+  // (numel), zero where backward reached nothing: each value's .grad() is a view of it, and backward adds in place.
+  at::Tensor flat_grad() const { return flat_grad_; }
   void zero_grad();
   int64_t numel() const;
 

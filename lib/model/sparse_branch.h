@@ -2,7 +2,6 @@
 //   [K, Q] = W_xx u;  K <- K / sqrt(d_qk);  O = sparse_attention(Q, K, u; union of the patterns) * E
 #pragma once
 
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -17,9 +16,10 @@ namespace hax {
 struct PatternRecord {
   PatternKind kind;
   ops::KeySet keys;                                    // this pattern alone
-  at::Tensor query_bin, key_bin;                       // lsh
-  at::Tensor query_projection, key_projection;         // lsh
-  at::Tensor summary, scores, sampled, targets;        // key_selection
+  at::Tensor query_bin, key_bin;                       // lsh (T)
+  at::Tensor query_projection, key_projection;         // lsh (T, h)
+  at::Tensor summary, scores;                          // key_selection (T, d_qk), (T)
+  at::Tensor sampled, targets;                         // key_selection while training (B, share of k)
 };
 
 struct BranchOutput {
@@ -30,9 +30,22 @@ struct BranchOutput {
   std::vector<PatternRecord> records;
 };
 
+// The score MLP of key selection, 2 d_qk -> 2 d_qk -> 2 d_qk -> 1 with ReLU, in the weights' dtype.
+struct ScoreMlp {
+  at::Tensor w1, b1, w2, b2, w3, b3;
+};
+
+// The branch from K (scaled), Q (T, d_qk) and V (T, d_inner) on: everything but W_xx and E (`hidden` stays
+// undefined). `mlp` is read by key_selection alone. Throws std::invalid_argument when a pattern's share of k is 0.
+BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at::Tensor& K, const at::Tensor& Q,
+                              const at::Tensor& V, const ScoreMlp& mlp, const ops::PackedLayout& layout,
+                              const Draws& draws);
+
 class SparseBranch {
  public:
   // Registers {prefix}E, {prefix}xx_proj.weight, and for key_selection {prefix}dx_proj_{1,2,3}.{weight,bias}.
+  // Their places among the layer's initial values start at kFirstPlace.
+  static constexpr uint32_t kFirstPlace = 16;
   SparseBranch(const ModelConfig& config, int64_t layer, uint64_t seed, const std::string& prefix,
                ParameterSet& parameters);
 
@@ -43,8 +56,7 @@ class SparseBranch {
   const ModelConfig config_;
   int64_t layer_;
   at::Tensor *E_, *xx_proj_;
-  struct ScoreMlp { at::Tensor *w1, *b1, *w2, *b2, *w3, *b3; };
-  ScoreMlp mlp_{};
+  std::vector<at::Tensor*> mlp_;  // w1, b1, w2, b2, w3, b3, or nothing
 };
 
 }  // namespace hax

@@ -20,15 +20,15 @@ struct DilatedMembership { int64_t dilation; }; // j = dilation - 1 (mod dilatio
 // before j in j's bin, and count_i the number of keys at positions <= i in the query's bin, allowed iff
 // bins are equal and count_i - width <= rank_j < count_i.
 struct LshMembership {
-  at::Tensor query_bin;  // (T) int64
-  at::Tensor key_bin;    // (T) int64
+  at::Tensor query_bin;  // (T) int64, >= 0
+  at::Tensor key_bin;    // (T) int64, >= 0
   at::Tensor rank;       // (T) int64
   at::Tensor count;      // (T) int64
   int64_t width;
 };
 // Key j is among the running top-k from its own position until position evicted_j: allowed iff j <= i < evicted_j.
 struct TopkMembership {
-  at::Tensor evicted;    // (T) int64; the sequence's length or more where the key is never evicted
+  at::Tensor evicted;    // (T) int64; j itself for a key that is never chosen, the sequence's length for one that stays
 };
 
 using Membership = std::variant<FullMembership, WindowMembership, SinkMembership, DilatedMembership, LshMembership,
@@ -43,7 +43,20 @@ struct KeySet {
   EmptyRow empty_row = EmptyRow::zero;
 };
 
-// (B, max_seqlen, max_seqlen) bool, query by key; false in padded rows and columns.
+// The definition, for one pair of positions of sequence b. The memberships' tensors lie on the CPU.
+bool allowed(const KeySet& keys, const PackedLayout& layout, int64_t b, int64_t i, int64_t j);
+
+// A block of the mask: sequences [first_sequence, end_sequence), queries [first_query, end_query) of each, and
+// the keys that they can see, [0, end_query).
+struct MaskBlock {
+  int64_t first_sequence, end_sequence, first_query, end_query;
+};
+// Blocks that cover all pairs and hold at most max_pairs each, or one query of one sequence.
+std::vector<MaskBlock> mask_blocks(const PackedLayout& layout, int64_t max_pairs);
+
+// allowed over a block, (sequences, queries, keys) bool; false in padded rows and columns.
+at::Tensor allowed_mask(const KeySet& keys, const PackedLayout& layout, const MaskBlock& block);
+// (B, max_seqlen, max_seqlen) bool, query by key.
 at::Tensor allowed_mask(const KeySet& keys, const PackedLayout& layout);
 
 }  // namespace hax::ops

@@ -7,17 +7,18 @@ namespace hax::ops {
 
 // Statistics before hashing, (T, d) -> (T, d), fp32 or wider, in packed form.
 // `paper`: minus the mean over the padded sequence, then each feature divided by its norm over the padded
-// sequence; padded positions hold 0 before centring and enter in closed form. See docs/fidelity.md.
-at::Tensor centre_over_sequence(const at::Tensor& x, const PackedLayout& layout);
+// sequence. Padded positions hold 0 before centring and -mean after it: with n real positions out of L,
+// norm^2 = sum_real (x - mean)^2 + (L - n) mean^2.
+at::Tensor centre_over_sequence(const at::Tensor& x, const PackedLayout& layout, Path path = Path::automatic);
 // `causal`: minus the mean over positions <= its own.
-at::Tensor centre_by_running_mean(const at::Tensor& x, const PackedLayout& layout);
+at::Tensor centre_by_running_mean(const at::Tensor& x, const PackedLayout& layout, Path path = Path::automatic);
 
-// projection (T, h) = statistics(x) R. bin = sum_b 2^b [projection_b > 0].
-at::Tensor sign_bins(const at::Tensor& projection);
-// bin = argmax_b projection_b, the first of ties.
+// projection (T, h) = statistics(x) R. bin = sum_b 2^b [projection_b > 0], (T) int64; h <= 30.
+at::Tensor sign_bins(const at::Tensor& projection, Path path = Path::automatic);
+// bin = argmax_b projection_b, the first of ties, (T) int64.
 at::Tensor argmax_bins(const at::Tensor& projection);
 
-// Ranks and counts from bins; n_bins bounds every bin.
+// Ranks and counts from bins in [0, n_bins).
 LshMembership lsh_membership(const at::Tensor& query_bin, const at::Tensor& key_bin, int64_t n_bins, int64_t width,
                              const PackedLayout& layout, Path path = Path::automatic);
 

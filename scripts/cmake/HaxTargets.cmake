@@ -1,9 +1,11 @@
-# hax_library(name folder...) makes a static library of every source in the given folders.
+# hax_library(NAME [TORCH] DIRS folder... LINK library... LINK_PRIVATE library...) makes a static library
+# of every source in the folders; a folder without sources makes a library of headers alone. TORCH gives
+# it LibTorch and the shared precompiled header.
 
 add_library(hax_options INTERFACE)
 target_include_directories(hax_options INTERFACE ${CMAKE_SOURCE_DIR})
 target_include_directories(hax_options BEFORE INTERFACE ${CMAKE_BINARY_DIR}/fmt_first)
-target_compile_definitions(hax_options INTERFACE FMT_HEADER_ONLY SPDLOG_HEADER_ONLY_FMT)
+target_compile_definitions(hax_options INTERFACE FMT_HEADER_ONLY SPDLOG_FMT_EXTERNAL)
 target_compile_options(hax_options INTERFACE -Wall -Wextra -Wno-unused-parameter
   $<$<BOOL:${HAX_WERROR}>:-Werror>)
 target_link_libraries(hax_options INTERFACE Threads::Threads)
@@ -35,8 +37,8 @@ endfunction()
 # <torch/...> costs half a minute a file: every target that uses it shares one precompiled header.
 function(hax_use_torch_headers name)
   if(NOT TARGET hax_torch_headers)
-    file(WRITE ${CMAKE_BINARY_DIR}/torch_headers.cpp.in "// The owner of the shared precompiled header.\n")
-    configure_file(${CMAKE_BINARY_DIR}/torch_headers.cpp.in ${CMAKE_BINARY_DIR}/torch_headers.cpp COPYONLY)
+    file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/torch_headers.cpp
+      CONTENT "// The owner of the shared precompiled header.\n")
     add_library(hax_torch_headers OBJECT ${CMAKE_BINARY_DIR}/torch_headers.cpp)
     target_link_libraries(hax_torch_headers PUBLIC hax_options hax_torch)
     target_precompile_headers(hax_torch_headers PRIVATE ${CMAKE_SOURCE_DIR}/lib/ops/torch.h)

@@ -1,0 +1,28 @@
+// The subcommands of `hax`. Each adds itself to the command line and leaves an action behind, which main
+// runs under one handler for errors and exit statuses.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+
+namespace hax {
+
+using Action = std::function<int()>;
+
+void add_gen_data(CLI::App& app, Action& action);
+void add_import_text(CLI::App& app, Action& action);
+void add_export_text(CLI::App& app, Action& action);
+void add_train(CLI::App& app, Action& action);
+void add_eval(CLI::App& app, Action& action);
+void add_config(CLI::App& app, Action& action);
+void add_inspect(CLI::App& app, Action& action);
+void add_bench(CLI::App& app, Action& action);
+
+// Version, commit, LibTorch, CUDA and devices; as text or JSON, ending with a newline.
+std::string version_report(bool json);
+
+// Writes results to stdout and throws RuntimeError when that fails (a full disk; a closed pipe is no error).
+void print_result(const std::string& text);
+
+}  // namespace hax

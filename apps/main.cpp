@@ -1,0 +1,76 @@
+// `hax`: reads the command line, runs one subcommand, turns errors into messages and exit statuses.
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "apps/commands.h"
+#include "apps/signals.h"
+#include "lib/base/error.h"
+#include "lib/base/log.h"
+
+namespace hax {
+
+void print_result(const std::string& text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  if (!written && errno != EPIPE) throw RuntimeError(std::string("stdout: cannot write: ") + std::strerror(errno));
+}
+
+}  // namespace hax
+
+int main(int argc, char** argv) {
+  using namespace hax;
+  CLI::App app{"hax: synthetic recall data, small sequence models, accuracy tables"};
+  app.require_subcommand(0, 1);
+  app.footer(
+      "Exit status: 0 done, 1 runtime error, 2 usage or config, 3 bad data or checkpoint, 4 diverged,\n"
+      "130/143 stopped by a signal with the state saved.\n"
+      "Example: hax gen-data --config configs/quick/data_joint_recall_4x4.yaml --out runs/data");
+  bool version = false, json = false, quiet = false, verbose = false;
+  app.add_flag("--version", version, "Print version, commit, LibTorch, CUDA and devices");
+  app.add_flag("--json", json, "With --version: as JSON");
+  auto* quiet_flag = app.add_flag("-q,--quiet", quiet, "Say nothing on stderr but errors");
+  app.add_flag("-v,--verbose", verbose, "Say more on stderr")->excludes(quiet_flag);
+
+  Action action;
+  add_gen_data(app, action);
+  add_import_text(app, action);
+  add_export_text(app, action);
+  add_train(app, action);
+  add_eval(app, action);
+  add_config(app, action);
+  add_inspect(app, action);
+  add_bench(app, action);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& e) {  // --help
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    app.exit(e, std::cerr, std::cerr);
+    return static_cast<int>(ExitStatus::usage);
+  }
+
+  log::set_level(quiet ? log::Level::quiet : verbose ? log::Level::verbose : log::Level::normal);
+  catch_signals();
+  try {
+    if (version) {
+      print_result(version_report(json));
+      return 0;
+    }
+    if (!action) {
+      std::fputs(app.help().c_str(), stderr);
+      return static_cast<int>(ExitStatus::usage);
+    }
+    return action();
+  } catch (const Error& e) {
+    log::error(e.what());
+    return static_cast<int>(e.status());
+  } catch (const std::bad_alloc&) {
+    log::error("out of memory; a smaller batch or fewer examples need less");
+    return static_cast<int>(ExitStatus::runtime);
+  } catch (const std::exception& e) {
+    log::error(e.what());
+    return static_cast<int>(ExitStatus::runtime);
+  }
+}

@@ -1,0 +1,36 @@
+#include "apps/sources.h"
+
+#include "data_gen/registry.h"
+#include "data_gen/stream.h"
+#include "lib/base/error.h"
+#include "lib/base/parallel.h"
+#include "lib/config/check.h"
+#include "lib/data/dataset.h"
+
+namespace hax {
+
+TrainingSources open_training_sources(const Config& config) {
+  const auto missing = check_for_training(config);
+  if (!missing.empty()) {
+    std::string text;
+    for (const auto& line : missing) text += (text.empty() ? "" : "\n") + line;
+    throw UsageError(text);
+  }
+  const int threads = config.train.threads > 0 ? static_cast<int>(config.train.threads) : hardware_threads();
+  const auto dataset = std::make_shared<const Dataset>(Dataset::open(config.data.path, threads));
+  const std::shared_ptr<const ExampleSource> valid(dataset, &dataset->split(Split::valid));
+  if (config.data.source == DataSource::file) {
+    return {std::shared_ptr<const ExampleSource>(dataset, &dataset->split(Split::train)), valid};
+  }
+  const std::shared_ptr<const Task> task = make_task(config.task);
+  if (task->spec().task != dataset->spec().task || task->spec().vocab_size != dataset->spec().vocab_size) {
+    throw DataError(config.data.path + ": holds the task '" + dataset->spec().task + "' with a vocabulary of " +
+                    std::to_string(dataset->spec().vocab_size) + ", the stream draws '" + task->spec().task + "' with " +
+                    std::to_string(task->spec().vocab_size) + "; make the evaluation data from the same `task` section");
+  }
+  auto stream = std::make_shared<TaskStream>(task, config.data.seed, evaluation_examples(*dataset),
+                                             dataset->manifest().fingerprint());
+  return {stream, valid};
+}
+
+}  // namespace hax

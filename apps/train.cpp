@@ -1,0 +1,76 @@
+#include <sstream>
+
+#include "apps/commands.h"
+#include "apps/signals.h"
+#include "apps/sources.h"
+#include "lib/base/error.h"
+#include "lib/base/log.h"
+#include "lib/config/load.h"
+#include "lib/train/trainer.h"
+
+namespace hax {
+namespace {
+
+struct Options {
+  std::vector<std::string> configs, sets;
+  std::string out;
+};
+
+int run_train(const Options& options) {
+  const Config config = load_config(options.configs, options.sets);
+  const at::Device device = choose_device(config.train.device);
+  const TrainingSources sources = open_training_sources(config);
+  const RunFolder run = RunFolder::create_or_resume(options.out, config);
+  if (const auto result = run.result(); result && result->status != "diverged") {
+    log::info(options.out + ": already " + result->status + " at step " + std::to_string(result->step));
+    return 0;
+  }
+  log::ProgressLine line;
+  TrainHooks hooks;
+  hooks.should_stop = stop_requested;
+  hooks.progress = [&](const std::string& text) { line.update(text); };
+  const TrainOutcome outcome = train(run, *sources.train, *sources.valid, device, hooks);
+  line.finish();
+
+  std::ostringstream text;
+  text.precision(4);
+  text << options.out << ": " << outcome.result.status << " at step " << outcome.result.step << ", best validation accuracy "
+       << 100.0 * outcome.result.best_accuracy << " % at step " << outcome.result.best_step << ", "
+       << log::format_seconds(outcome.result.seconds);
+  switch (outcome.end) {
+    case TrainEnd::finished:
+    case TrainEnd::target_reached:
+      log::info(text.str());
+      return 0;
+    case TrainEnd::stopped:
+      log::warn(options.out + ": stopped at step " + std::to_string(outcome.result.step) +
+                " with the state saved; the same command goes on from there");
+      return signal_exit_status();
+    case TrainEnd::diverged:
+      throw DivergedError(options.out + ": diverged " + outcome.result.message);
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, Action& action) {
+  auto* command = app.add_subcommand("train", "Train a model; resumes a run that was interrupted");
+  auto options = std::make_shared<Options>();
+  command->add_option("--config", options->configs, "YAML file; several are layered in order")
+      ->group("Config")
+      ->type_name("FILE");
+  command->add_option("--set", options->sets, "key=value on top of the files, e.g. train.lr=1e-3")
+      ->group("Config")
+      ->type_name("KEY=VALUE");
+  command->add_option("--out", options->out, "Run folder: config, metrics, checkpoints, result")
+      ->group("Output")
+      ->type_name("RUN")
+      ->required();
+  command->footer(
+      "Example: hax train --config configs/quick/joint_recall_hax.yaml --set data.path=runs/data --set train.seed=2 "
+      "--out runs/hax-2");
+  command->callback([options, &action] { action = [options] { return run_train(*options); }; });
+}
+
+}  // namespace hax

@@ -1,0 +1,59 @@
+// A recall task: the rules by which examples are drawn, checked, solved and shown.
+//
+// Everything here is a pure function of the task's parameters and a random stream. Nothing outside
+// data_gen knows these rules: training sees files or a stream of examples.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lib/base/random.h"
+#include "lib/data/example.h"
+
+namespace hax {
+
+// What a token is doing at its position.
+enum class Role : uint8_t {
+  bos,
+  context,        // joint recall, first half: opens the block of a context
+  key,            // joint recall, first half
+  value,          // joint recall, first half
+  separator,
+  query_context,  // joint recall, second half: the context asked about
+  query_key,      // joint recall, second half: scored
+  answer,         // joint recall, second half: the value, given after the question
+  pair_key,       // MQAR: a key of the context
+  pair_value,     // MQAR: its value
+  query,          // MQAR: a key asked again: scored
+  filler,         // MQAR: a token without meaning
+};
+std::string_view role_name(Role role);  // "query key"
+
+class Task {
+ public:
+  virtual ~Task() = default;
+
+  virtual const DataSpec& spec() const = 0;
+  // The parameters as canonical JSON (sorted keys, no spaces): what a manifest records.
+  virtual std::string parameters() const = 0;
+
+  // Example `index` has size `index % sizes()`.
+  virtual int64_t sizes() const = 0;
+  virtual std::string size_name(int64_t size) const = 0;  // "n_context 5, n_key 7"
+  // log2 of how many distinct token sequences examples of this size can be.
+  virtual double log2_distinct(int64_t size) const = 0;
+
+  // Draws example `index` from the stream; overwrites every field of `result`.
+  virtual void example(RandomStream& random, int64_t index, Example& result) const = 0;
+
+  // Empty when the example is one that this task can draw; else its first fault, naming the position.
+  virtual std::string fault(const Example& example) const = 0;
+  virtual std::vector<Role> roles(const Example& example) const = 0;  // one a token; the example has no fault
+  virtual std::string symbol(int32_t token, Role role) const = 0;     // "c3", "k12", "v5", "BOS"
+  // The right answers, from tokens before each scored position alone. (scored)
+  virtual std::vector<int32_t> oracle(const Example& example) const = 0;
+};
+
+}  // namespace hax

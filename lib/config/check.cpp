@@ -1,0 +1,235 @@
+#include "lib/config/check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <type_traits>
+
+#include "lib/config/fields.h"
+#include "lib/config/names.h"
+#include "lib/config/yaml.h"
+
+namespace hax {
+namespace {
+
+constexpr int64_t kMaxBatchTokens = 2147483647;  // batches index their tokens with 32-bit integers
+constexpr int64_t kMaxStreamIndex = 4294967296;  // streamed examples are numbered with 32 bits
+constexpr int64_t kMaxSignBits = 20;             // 2^20 bins
+
+std::string num(int64_t value) { return std::to_string(value); }
+std::string named(const std::string& key, int64_t value) { return key + " = " + num(value); }
+
+class Checker {
+ public:
+  explicit Checker(const Config& config) : config_(config) {}
+
+  std::vector<Violation> run() {
+    check_ranges();
+    if (!violations_.empty()) return std::move(violations_);  // the arithmetic below relies on the ranges
+    if (config_.task.name == TaskKind::joint_recall) check_joint_recall();
+    if (config_.task.name == TaskKind::mqar) check_mqar();
+    check_model();
+    check_sparse();
+    check_train();
+    return std::move(violations_);
+  }
+
+ private:
+  void require(bool holds, std::vector<std::string> keys, const std::string& message) {
+    if (!holds) violations_.push_back({std::move(keys), message});
+  }
+
+  void check_ranges() {
+    Config copy = config_;
+    for (const Field& field : fields_of(copy)) {
+      std::visit(
+          [&](auto* pointer) {
+            using T = std::remove_pointer_t<decltype(pointer)>;
+            if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, double>) {
+              const auto x = static_cast<double>(*pointer);
+              require(std::isfinite(x) && field.range.contains(x), {field.key},
+                      field.key + " = " + field.text() + " must be " +
+                          (std::isfinite(x) ? "" : "finite and ") + "in its range: " + field.range.text());
+            } else if constexpr (std::is_same_v<T, std::string>) {
+              const std::string fault = text_fault(*pointer, false);
+              require(fault.empty(), {field.key}, field.key + " = " + shown(*pointer) + " holds " + fault);
+              require(field.range.contains(static_cast<double>(pointer->size())), {field.key},
+                      field.key + " has " + std::to_string(pointer->size()) + " bytes; at most " +
+                          std::to_string(static_cast<int64_t>(field.range.high)) + " are allowed");
+            }
+          },
+          field.value);
+    }
+  }
+
+  // The logarithm of how many different examples a table of this size has.
+  static double log_examples(const JointRecallConfig& c, int64_t n_context, int64_t n_key) {
+    const auto contexts = static_cast<double>(n_context), keys = static_cast<double>(n_key);
+    const double orders = std::lgamma(contexts + 1) + contexts * std::lgamma(keys + 1);
+    return contexts * keys * std::log(static_cast<double>(c.n_value)) + 2 * orders;
+  }
+
+  void check_joint_recall() {
+    const JointRecallConfig& c = config_.task.joint_recall;
+    const std::string p = "task.joint_recall.";
+    const bool contexts = c.n_context_min <= c.n_context_max, keys = c.n_key_min <= c.n_key_max;
+    require(contexts, {p + "n_context_min", p + "n_context_max"},
+            named(p + "n_context_min", c.n_context_min) +
+                " must be <= " + named(p + "n_context_max", c.n_context_max));
+    require(keys, {p + "n_key_min", p + "n_key_max"},
+            named(p + "n_key_min", c.n_key_min) + " must be <= " + named(p + "n_key_max", c.n_key_max));
+    require(c.vocab_size == 0 || c.vocab_size >= c.ids(),
+            {p + "vocab_size", p + "n_value", p + "n_key_max", p + "n_context_max"},
+            named(p + "vocab_size", c.vocab_size) +
+                " must be >= 10 reserved ids + n_value + n_key_max + n_context_max = 10 + " + num(c.n_value) +
+                " + " + num(c.n_key_max) + " + " + num(c.n_context_max) + " = " + num(c.ids()) +
+                "; 0 picks the size");
+    check_batches("2 * n_context_max * (2 * n_key_max + 1) + 2", c.padded_tokens(),
+                  {p + "n_context_max", p + "n_key_max"});
+    if (contexts && keys) check_distinct();
+  }
+
+  // Splits hold distinct examples, sizes take turns, so the smallest table must have enough of them.
+  void check_distinct() {
+    const JointRecallConfig& c = config_.task.joint_recall;
+    const DataConfig& d = config_.data;
+    const std::string p = "task.joint_recall.";
+    const int64_t sizes = (c.n_context_max - c.n_context_min + 1) * (c.n_key_max - c.n_key_min + 1);
+    const int64_t train =
+        d.source == DataSource::file ? d.train_examples : 0;  // a stream repeats as it likes
+    int64_t wanted = 0;
+    for (const int64_t examples : {train, d.valid_examples, d.test_examples}) {
+      wanted += (examples + sizes - 1) / sizes;
+    }
+    const double log_there = log_examples(c, c.n_context_min, c.n_key_min);
+    const bool enough = wanted <= 1 || std::log(static_cast<double>(wanted)) <= log_there + 1e-9;
+    require(enough,
+            {"data.train_examples", "data.valid_examples", "data.test_examples", p + "n_context_min",
+             p + "n_key_min", p + "n_value"},
+            "data.train_examples + data.valid_examples + data.test_examples ask for " + num(wanted) +
+                " distinct examples of " + num(c.n_context_min) + " context(s) x " + num(c.n_key_min) +
+                " key(s) (an equal share for each of " + num(sizes) + " table sizes), but with " +
+                named(p + "n_value", c.n_value) + " only " +
+                num(std::llround(std::exp(std::min(log_there, 40.0)))) + " exist; ask for fewer, or raise " +
+                p + "n_context_min or " + p + "n_key_min");
+  }
+
+  void check_mqar() {
+    const MqarConfig& c = config_.task.mqar;
+    const std::string p = "task.mqar.";
+    require(c.input_seq_len % 2 == 0, {p + "input_seq_len"},
+            named(p + "input_seq_len", c.input_seq_len) + " must be even");
+    require(
+        c.vocab_size > c.input_seq_len, {p + "vocab_size", p + "input_seq_len"},
+        named(p + "vocab_size", c.vocab_size) + " must be > " + named(p + "input_seq_len", c.input_seq_len));
+    require(4 * c.num_kv_pairs <= c.input_seq_len, {p + "num_kv_pairs", p + "input_seq_len"},
+            "4 * " + p + "num_kv_pairs = 4 * " + num(c.num_kv_pairs) + " = " + num(4 * c.num_kv_pairs) +
+                " must be <= " + named(p + "input_seq_len", c.input_seq_len));
+    require(c.num_kv_pairs <= c.vocab_size / 2 - 1, {p + "num_kv_pairs", p + "vocab_size"},
+            named(p + "num_kv_pairs", c.num_kv_pairs) +
+                " distinct keys must be <= the ids 1 .. vocab_size / 2 - 1: " + num(c.vocab_size) +
+                " / 2 - 1 = " + num(c.vocab_size / 2 - 1));
+    check_batches("input_seq_len", c.input_seq_len, {p + "input_seq_len"});
+  }
+
+  void check_batches(const std::string& formula, int64_t longest,
+                     const std::vector<std::string>& length_keys) {
+    for (const auto& [name, size] : {std::pair{"train.batch_size", config_.train.batch_size},
+                                     std::pair{"train.eval_batch_size", config_.train.eval_batch_size}}) {
+      std::vector<std::string> keys{name};
+      keys.insert(keys.end(), length_keys.begin(), length_keys.end());
+      require(size * longest <= kMaxBatchTokens, keys,
+              named(name, size) + " times the longest example, " + formula + " = " + num(longest) +
+                  " tokens, is " + num(size * longest) + " and must be <= " + num(kMaxBatchTokens));
+    }
+  }
+
+  void check_model() {
+    const ModelConfig& m = config_.model;
+    require(m.d_inner() % m.n_heads == 0, {"model.n_heads", "model.d_model", "model.expand"},
+            named("model.n_heads", m.n_heads) +
+                " must divide model.d_inner = model.expand * model.d_model = " + num(m.expand) + " * " +
+                num(m.d_model) + " = " + num(m.d_inner()));
+    require(m.n_heads % m.n_groups == 0, {"model.n_groups", "model.n_heads"},
+            named("model.n_groups", m.n_groups) + " must divide " + named("model.n_heads", m.n_heads));
+  }
+
+  void check_sparse() {
+    const SparseConfig& s = config_.model.sparse;
+    const std::string p = "model.sparse.";
+    const auto n = static_cast<int64_t>(s.patterns.size());
+    const std::set<PatternKind> kinds(s.patterns.begin(), s.patterns.end());
+    for (const PatternKind kind : kinds) {
+      const auto times = std::count(s.patterns.begin(), s.patterns.end(), kind);
+      require(
+          times == 1, {p + "patterns"},
+          p + "patterns names " + std::string(name_of(kind)) + " " + num(times) + " times; once is the most");
+    }
+    require(s.centring == Centring::running_mean || config_.model.mode == Statistics::causal,
+            {p + "centring", "model.mode"},
+            p + "centring = " + std::string(name_of(s.centring)) +
+                " needs model.mode = causal; model.mode = paper has its own"
+                " rule, delete " +
+                p + "centring");
+    require(s.hash_rule != HashRule::sign || s.hash_bits <= kMaxSignBits, {p + "hash_bits", p + "hash_rule"},
+            named(p + "hash_bits", s.hash_bits) + " must be <= " + num(kMaxSignBits) + " with " + p +
+                "hash_rule = sign, which makes 2^hash_bits bins");
+    require(s.k >= n, {p + "k", p + "patterns"},
+            named(p + "k", s.k) + " must be >= the number of " + p + "patterns = " + num(n) +
+                ", so that each gets a key");
+    if (n == 0 || s.k < n) return;
+    const int64_t share = s.k / n;
+    const std::string share_text =
+        p + "k / number of patterns = " + num(s.k) + " / " + num(n) + " = " + num(share);
+    require(kinds.count(PatternKind::dilated) == 0 || s.max_length >= share,
+            {p + "max_length", p + "k", p + "patterns"},
+            named(p + "max_length", s.max_length) + " must be >= the share of `dilated`, " + share_text +
+                ", for a dilation of at least 1");
+    require(kinds.count(PatternKind::key_selection) == 0 || s.ranking_weight == 0.0 || share >= 2,
+            {p + "k", p + "patterns", p + "ranking_weight"},
+            named(p + "k", s.k) + " gives key_selection a share of " + share_text +
+                ", which must be >= 2: the ranking loss "
+                "compares pairs of sampled keys (" +
+                p + "ranking_weight = 0 leaves the scores untrained)");
+  }
+
+  void check_train() {
+    const TrainConfig& t = config_.train;
+    require(t.warmup_steps <= t.steps, {"train.warmup_steps", "train.steps"},
+            named("train.warmup_steps", t.warmup_steps) + " must be <= " + named("train.steps", t.steps));
+    require(t.lr_min_ratio == 0.0 || t.schedule == Schedule::cosine, {"train.lr_min_ratio", "train.schedule"},
+            "train.lr_min_ratio = " + format_double(t.lr_min_ratio) +
+                " needs train.schedule = cosine; train.schedule = " + std::string(name_of(t.schedule)) +
+                " never reads it");
+    require(config_.data.source != DataSource::stream || t.steps * t.batch_size <= kMaxStreamIndex,
+            {"train.steps", "train.batch_size"},
+            "train.steps * train.batch_size = " + num(t.steps) + " * " + num(t.batch_size) + " = " +
+                num(t.steps * t.batch_size) + " examples must be <= " + num(kMaxStreamIndex) +
+                " with data.source = stream");
+  }
+
+  const Config& config_;
+  std::vector<Violation> violations_;
+};
+
+}  // namespace
+
+std::vector<Violation> violations(const Config& config) { return Checker(config).run(); }
+
+std::vector<std::string> check(const Config& config) {
+  std::vector<std::string> messages;
+  for (const Violation& violation : violations(config)) messages.push_back(violation.message);
+  return messages;
+}
+
+std::vector<std::string> check_for_training(const Config& config) {
+  std::vector<std::string> messages;
+  if (config.data.source == DataSource::file && config.data.path.empty()) {
+    messages.push_back(
+        "data.path is empty, but data.source = file trains on a dataset folder; name one, or set "
+        "data.source = stream");
+  }
+  return messages;
+}
+
+}  // namespace hax

@@ -1,0 +1,38 @@
+// Accuracy and loss of a model on a set of examples (spec section 1.1): per example the fraction of scored
+// positions whose argmax over the whole vocabulary is right, then the mean over examples.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "lib/data/example.h"
+#include "lib/model/checkpoint.h"
+
+namespace hax {
+
+struct Evaluation {
+  std::vector<float> example_accuracy;  // (n)
+  std::vector<int32_t> slices;          // (n, slice columns)
+  double loss = 0.0;                    // cross-entropy, mean over all scored positions
+  int64_t scored = 0;                   // how many those are
+  int64_t size() const { return static_cast<int64_t>(example_accuracy.size()); }
+};
+
+struct MeanAndError {
+  double mean = 0.0;
+  double standard_error = 0.0;  // of the mean over examples; 0 for a single example
+  int64_t n = 0;
+};
+MeanAndError accuracy(const Evaluation& evaluation);
+
+// Throws DataError when the examples do not fit what the model was trained to read: another vocabulary,
+// another way of asking, or (in `paper` mode, where the padded length matters) another length.
+void check_fits(const CheckpointInfo& model, const DataSpec& data, const std::string& data_name);
+
+// The first `limit` examples (0: all) in batches of batch_size, without gradients. `stop` is asked before
+// each batch; when it says true the result covers what was done.
+Evaluation evaluate(const LanguageModel& model, EvaluationDraws& draws, const ExampleSource& examples, int64_t limit,
+                    int64_t batch_size, at::ScalarType compute, const std::function<bool()>& stop = {});
+
+}  // namespace hax

@@ -1,0 +1,191 @@
+#include "lib/model/checkpoint.h"
+
+#include <nlohmann/json.hpp>
+
+#include "lib/base/error.h"
+#include "lib/base/safetensors.h"
+#include "lib/config/load.h"
+#include "lib/config/write.h"
+
+namespace hax {
+namespace {
+
+constexpr const char* kFormat = "hax-checkpoint/1";
+constexpr const char* kExpAvg = "optimizer.exp_avg.";
+constexpr const char* kExpAvgSq = "optimizer.exp_avg_sq.";
+
+using Json = nlohmann::json;
+
+std::string hash_matrix_name(int64_t layer) { return "layers." + std::to_string(layer) + ".mixer.hash_matrix"; }
+
+bool uses_lsh(const ModelConfig& config) {
+  for (auto pattern : config.sparse.patterns) {
+    if (pattern == PatternKind::lsh) return true;
+  }
+  return false;
+}
+
+Json to_json(const CheckpointInfo& info) {
+  return {{"step", info.step},
+          {"tokens_seen", info.tokens_seen},
+          {"valid_accuracy", info.valid_accuracy},
+          {"best_accuracy", info.best_accuracy},
+          {"best_step", info.best_step},
+          {"data_fingerprint", info.data_fingerprint},
+          {"data",
+           {{"task", info.data.task},
+            {"vocab_size", info.data.vocab_size},
+            {"padded_tokens", info.data.padded_tokens},
+            {"targets", info.data.target_kind == TargetKind::label ? "label" : "next_token"},
+            {"slice_columns", info.data.slice_columns},
+            {"chance", info.data.chance}}}};
+}
+
+CheckpointInfo info_from(const Safetensors& file) {
+  const auto& metadata = file.metadata();
+  auto field = [&](const char* name) -> const std::string& {
+    const auto found = metadata.find(name);
+    if (found == metadata.end()) {
+      throw DataError(file.path() + ": not a checkpoint of hax: its metadata has no '" + name + "'");
+    }
+    return found->second;
+  };
+  if (field("format") != kFormat) {
+    throw DataError(file.path() + ": checkpoint format '" + field("format") + "', this program reads '" + kFormat + "'");
+  }
+  CheckpointInfo info;
+  try {
+    info.config = parse_config(field("config"), file.path());
+    const Json state = Json::parse(field("state"));
+    info.step = state.at("step");
+    info.tokens_seen = state.at("tokens_seen");
+    info.valid_accuracy = state.at("valid_accuracy");
+    info.best_accuracy = state.at("best_accuracy");
+    info.best_step = state.at("best_step");
+    info.data_fingerprint = state.at("data_fingerprint");
+    const Json& data = state.at("data");
+    info.data.task = data.at("task");
+    info.data.vocab_size = data.at("vocab_size");
+    info.data.padded_tokens = data.at("padded_tokens");
+    info.data.target_kind = data.at("targets") == "label" ? TargetKind::label : TargetKind::next_token;
+    info.data.slice_columns = data.at("slice_columns").get<std::vector<std::string>>();
+    info.data.chance = data.at("chance");
+  } catch (const Json::exception& e) {
+    throw DataError(file.path() + ": damaged checkpoint metadata: " + e.what());
+  } catch (const UsageError& e) {
+    throw DataError(file.path() + ": damaged config in the checkpoint:\n" + e.what());
+  }
+  if (info.data.vocab_size < 1 || info.step < 0) {
+    throw DataError(file.path() + ": damaged checkpoint metadata: vocab_size " + std::to_string(info.data.vocab_size) +
+                    ", step " + std::to_string(info.step));
+  }
+  return info;
+}
+
+// Bytes on the host that outlive the writer's borrowed spans.
+class TensorList {
+ public:
+  void add(const std::string& name, const at::Tensor& tensor) {
+    const auto host = tensor.detach().to(at::kCPU, at::kFloat).contiguous();
+    held_.push_back(host);
+    list_.push_back({name, Dtype::f32, host.sizes().vec(),
+                     {static_cast<const std::byte*>(host.data_ptr()), static_cast<size_t>(host.nbytes())}});
+  }
+  const std::vector<TensorToWrite>& list() const { return list_; }
+
+ private:
+  std::vector<at::Tensor> held_;
+  std::vector<TensorToWrite> list_;
+};
+
+at::Tensor read_f32(const Safetensors& file, const std::string& name, at::IntArrayRef shape) {
+  const auto& info = file.info(name);
+  if (info.shape != shape.vec()) {
+    std::ostringstream text;
+    text << file.path() << ": tensor '" << name << "' has shape " << at::IntArrayRef(info.shape)
+         << ", the checkpoint's config asks for " << shape;
+    throw DataError(text.str());
+  }
+  const auto values = file.values<float>(name);
+  return at::tensor(values, at::kFloat).reshape(shape);
+}
+
+}  // namespace
+
+void write_checkpoint(const std::string& path, const LanguageModel& model, const CheckpointInfo& info,
+                      const OptimizerState* optimizer) {
+  TensorList tensors;
+  for (const auto& p : model.parameters().all()) tensors.add(p->name, p->value);
+  if (optimizer != nullptr) {
+    for (const auto& [prefix, flat] : {std::pair{kExpAvg, optimizer->exp_avg}, {kExpAvgSq, optimizer->exp_avg_sq}}) {
+      int64_t offset = 0;
+      for (const auto& p : model.parameters().all()) {
+        tensors.add(prefix + p->name, flat.narrow(0, offset, p->value.numel()).view(p->shape));
+        offset += p->value.numel();
+      }
+    }
+  }
+  const EvaluationDraws draws(info.config, at::kCPU);
+  for (size_t i = 0; i < draws.stored().size(); ++i) tensors.add(hash_matrix_name(i), draws.stored()[i]);
+  write_safetensors(path, tensors.list(),
+                    {{"format", kFormat}, {"config", to_yaml(info.config)}, {"state", to_json(info).dump()}});
+}
+
+EvaluationDraws::EvaluationDraws(const Config& config, at::Device device)
+    : mode_(config.model.mode), seed_(config.train.seed) {
+  if (mode_ == Statistics::causal && uses_lsh(config.model)) {
+    const PhiloxDraws fixed(seed_, 0, /*training=*/false, /*fixed_eval_hash=*/true, /*fill_with_pad=*/false);
+    for (int64_t i = 0; i < config.model.layers; ++i) {
+      stored_.push_back(fixed.hash_matrix(i, config.model.d_qk(), config.model.sparse.hash_bits).to(device));
+    }
+  }
+}
+
+EvaluationDraws::EvaluationDraws(const Config& config, std::vector<at::Tensor> stored)
+    : mode_(config.model.mode), seed_(config.train.seed), stored_(std::move(stored)) {}
+
+at::Tensor EvaluationDraws::hash_matrix(int64_t layer, int64_t d, int64_t h) const {
+  if (mode_ == Statistics::causal) return stored_.at(layer);
+  return PhiloxDraws(seed_, batch_, false, /*fixed_eval_hash=*/false, false).hash_matrix(layer, d, h);
+}
+
+at::Tensor EvaluationDraws::sampled_positions(int64_t, int64_t, const ops::PackedLayout&) const {
+  throw std::logic_error("evaluation has no ranking loss and samples no positions");
+}
+
+CheckpointInfo read_checkpoint_info(const std::string& path) { return info_from(Safetensors::open(path)); }
+
+LoadedCheckpoint read_checkpoint(const std::string& path, at::Device device) {
+  const auto file = Safetensors::open(path);
+  LoadedCheckpoint loaded;
+  loaded.info = info_from(file);
+  const auto& config = loaded.info.config;
+  loaded.model = std::make_unique<LanguageModel>(config.model, loaded.info.data.vocab_size, config.train.seed, device);
+  auto& parameters = loaded.model->parameters();
+  const at::NoGradGuard no_grad;
+  const bool with_optimizer = file.contains(kExpAvg + parameters.all().front()->name);
+  if (with_optimizer) {
+    loaded.optimizer = {at::zeros_like(parameters.flat()), at::zeros_like(parameters.flat())};
+  }
+  int64_t offset = 0;
+  for (const auto& p : parameters.all()) {
+    p->value.copy_(read_f32(file, p->name, p->shape));
+    if (with_optimizer) {
+      const int64_t n = p->value.numel();
+      loaded.optimizer.exp_avg.narrow(0, offset, n).copy_(read_f32(file, kExpAvg + p->name, p->shape).flatten());
+      loaded.optimizer.exp_avg_sq.narrow(0, offset, n).copy_(read_f32(file, kExpAvgSq + p->name, p->shape).flatten());
+      offset += n;
+    }
+  }
+  std::vector<at::Tensor> hash_matrices;
+  if (config.model.mode == Statistics::causal && uses_lsh(config.model)) {
+    for (int64_t i = 0; i < config.model.layers; ++i) {
+      hash_matrices.push_back(
+          read_f32(file, hash_matrix_name(i), {config.model.d_qk(), config.model.sparse.hash_bits}).to(device));
+    }
+  }
+  loaded.draws = std::make_unique<EvaluationDraws>(config, std::move(hash_matrices));
+  return loaded;
+}
+
+}  // namespace hax

@@ -1,0 +1,58 @@
+// The language model (spec section 2): embedding -> layers x [x <- x + mixer(RMSNorm(x))] -> RMSNorm ->
+// logits with the tied embedding matrix, at the scored positions alone.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "lib/config/config.h"
+#include "lib/data/example.h"
+#include "lib/model/mixer.h"
+
+namespace hax {
+
+// A batch on the model's device.
+struct ModelInput {
+  at::Tensor tokens;   // (T) int64
+  at::Tensor scored;   // (S) int64, rows of `tokens`
+  at::Tensor targets;  // (S) int64
+  ops::PackedLayout layout;
+};
+ModelInput to_device(const Batch& batch, at::Device device);
+
+struct ModelOutput {
+  at::Tensor logits;    // (S, vocab_size)
+  at::Tensor aux_loss;  // scalar, sum over layers; undefined where there is none
+  std::vector<BranchOutput> branches;  // one a layer; empty ones without a branch
+};
+
+class LanguageModel {
+ public:
+  // Weights drawn from (seed, init, ...), held in fp32 (`dtype` may be fp64 for checks).
+  LanguageModel(const ModelConfig& config, int64_t vocab_size, uint64_t seed, at::Device device,
+                at::ScalarType dtype = at::kFloat);
+
+  // Activations and products in `compute`; the residual stream, norms' statistics and softmaxes in fp32 or wider.
+  ModelOutput forward(const ModelInput& input, const Draws& draws, at::ScalarType compute) const;
+
+  const ModelConfig& config() const { return config_; }
+  int64_t vocab_size() const { return vocab_size_; }
+  at::Device device() const { return device_; }
+  ParameterSet& parameters() { return parameters_; }
+  const ParameterSet& parameters() const { return parameters_; }
+  int64_t state_bytes(int64_t length) const;  // what one sequence holds while decoding, all layers
+
+ private:
+  ModelConfig config_;
+  int64_t vocab_size_;
+  at::Device device_;
+  ParameterSet parameters_;
+  at::Tensor *embeddings_, *norm_f_;
+  struct Block {
+    at::Tensor* norm;
+    std::unique_ptr<Mixer> mixer;
+  };
+  std::vector<Block> blocks_;
+};
+
+}  // namespace hax

@@ -1,0 +1,18 @@
+#include "lib/model/mixer.h"
+
+#include <stdexcept>
+
+#include "lib/model/mamba2.h"
+
+namespace hax {
+
+std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, int64_t layer, uint64_t seed, const std::string& prefix,
+                                  ParameterSet& parameters) {
+  switch (config.mixer) {
+    case MixerKind::mamba2:
+      return std::make_unique<Mamba2>(config, layer, seed, prefix, parameters);
+  }
+  throw std::invalid_argument("make_mixer: unknown mixer " + std::to_string(static_cast<int>(config.mixer)));
+}
+
+}  // namespace hax

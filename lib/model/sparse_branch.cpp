@@ -1,0 +1,169 @@
+#include "lib/model/sparse_branch.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "lib/model/init.h"
+#include "lib/ops/key_selection.h"
+#include "lib/ops/lsh.h"
+#include "lib/ops/sparse_attention.h"
+
+namespace hax {
+namespace {
+
+constexpr double kInitStd = 0.1;
+
+// One forward pass over the patterns. K and Q come detached: a membership is not differentiable, and the
+// ranking loss trains the score MLP alone.
+struct PatternPass {
+  const ModelConfig& config;
+  int64_t layer, share;
+  const at::Tensor &K, &Q;
+  const ScoreMlp& mlp;
+  const ops::PackedLayout& layout;
+  const Draws& draws;
+  at::Tensor aux_loss;
+
+  bool paper() const { return config.mode == Statistics::paper; }
+
+  PatternRecord run(PatternKind kind) {
+    PatternRecord record;
+    record.kind = kind;
+    record.keys.empty_row = paper() ? ops::EmptyRow::uniform : ops::EmptyRow::zero;
+    record.keys.memberships.push_back(membership(record));
+    return record;
+  }
+
+ private:
+  ops::Membership membership(PatternRecord& record) {
+    switch (record.kind) {
+      case PatternKind::full: return ops::FullMembership{};
+      case PatternKind::sliding_window: return ops::WindowMembership{share};
+      case PatternKind::sink: return ops::SinkMembership{share};
+      case PatternKind::dilated: return ops::DilatedMembership{std::max<int64_t>(1, config.sparse.max_length / share)};
+      case PatternKind::lsh: return lsh(record);
+      case PatternKind::key_selection: return key_selection(record);
+    }
+    throw std::invalid_argument("unknown pattern " + std::to_string(static_cast<int>(record.kind)));
+  }
+
+  at::Tensor centred(const at::Tensor& x) const {
+    if (paper()) return ops::centre_over_sequence(x, layout);
+    if (config.sparse.centring == Centring::running_mean) return ops::centre_by_running_mean(x, layout);
+    return x.to(x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+  }
+
+  ops::Membership lsh(PatternRecord& record) {
+    const int64_t h = config.sparse.hash_bits;
+    const bool sign = config.sparse.hash_rule == HashRule::sign;
+    const at::Tensor k = centred(K), q = centred(Q);
+    const at::Tensor R = draws.hash_matrix(layer, K.size(1), h).to(k.options());
+    record.query_projection = q.mm(R);
+    record.key_projection = k.mm(R);
+    const auto bins = [&](const at::Tensor& projection) {
+      return sign ? ops::sign_bins(projection) : ops::argmax_bins(projection);
+    };
+    record.query_bin = bins(record.query_projection);
+    record.key_bin = bins(record.key_projection);
+    return ops::lsh_membership(record.query_bin, record.key_bin, sign ? int64_t{1} << h : h, share, layout);
+  }
+
+  // keys, summary (rows, d_qk) -> (rows)
+  at::Tensor score(const at::Tensor& keys, const at::Tensor& summary) const {
+    const auto dtype = mlp.w1.scalar_type();
+    at::Tensor x = at::cat({keys.to(dtype), summary.to(dtype)}, 1);
+    x = at::linear(x, mlp.w1, mlp.b1).relu_();
+    x = at::linear(x, mlp.w2, mlp.b2).relu_();
+    return at::linear(x, mlp.w3, mlp.b3).squeeze(1);
+  }
+
+  ops::Membership key_selection(PatternRecord& record) {
+    record.summary = paper() ? ops::query_summary_paper(Q, layout) : ops::query_summary_causal(Q, layout);
+    {
+      const at::NoGradGuard no_grad;
+      record.scores = score(K, record.summary);
+    }
+    if (draws.training()) rank(record);
+    return ops::cumulative_topk(record.scores, share, layout);
+  }
+
+  // The ranking loss; the MLP runs again, with gradient, at the sampled positions. A padded one (`paper`) has
+  // K = 0 and the summary of its sequence's last token.
+  void rank(PatternRecord& record) {
+    const int64_t B = layout.batch();
+    record.sampled = draws.sampled_positions(layer, share, layout);
+    const at::Tensor lengths = layout.cu_seqlens.diff();
+    const at::Tensor pad_queries = paper() ? layout.padded_length - lengths : at::zeros_like(lengths);
+    record.targets = ops::ranking_targets(Q, K, record.sampled, pad_queries, layout);
+
+    const at::Tensor n = lengths.view({B, 1});
+    const at::Tensor rows =
+        (layout.cu_seqlens.slice(0, 0, B).view({B, 1}) + record.sampled.clamp_min(0).minimum(n - 1)).flatten();
+    const at::Tensor padded = (record.sampled >= n).view({-1, 1});
+    const at::Tensor keys = K.index_select(0, rows).masked_fill_(padded, 0.0);
+    const at::Tensor scores = score(keys, record.summary.index_select(0, rows)).view({B, share});
+    aux_loss = ops::ranking_loss(scores, record.targets, record.sampled >= 0);
+  }
+};
+
+}  // namespace
+
+BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at::Tensor& K, const at::Tensor& Q,
+                              const at::Tensor& V, const ScoreMlp& mlp, const ops::PackedLayout& layout,
+                              const Draws& draws) {
+  const SparseConfig& sparse = config.sparse;
+  const int64_t share = sparse.patterns.empty() ? 0 : sparse.k / static_cast<int64_t>(sparse.patterns.size());
+  if (share < 1) {
+    throw std::invalid_argument("k = " + std::to_string(sparse.k) + " leaves no key for each of " +
+                                std::to_string(sparse.patterns.size()) + " patterns");
+  }
+  const at::Tensor keys = K.detach(), queries = Q.detach();
+  PatternPass pass{config, layer, share, keys, queries, mlp, layout, draws, {}};
+  BranchOutput out;
+  ops::KeySet all;
+  for (PatternKind kind : sparse.patterns) {
+    out.records.push_back(pass.run(kind));
+    const ops::KeySet& part = out.records.back().keys;
+    all.empty_row = part.empty_row;
+    all.memberships.insert(all.memberships.end(), part.memberships.begin(), part.memberships.end());
+  }
+  out.K = K;
+  out.Q = Q;
+  out.aux_loss = pass.aux_loss;
+  out.attended = ops::sparse_attention(Q, K, V, all, layout);
+  return out;
+}
+
+SparseBranch::SparseBranch(const ModelConfig& config, int64_t layer, uint64_t seed, const std::string& prefix,
+                           ParameterSet& parameters)
+    : config_(config), layer_(layer) {
+  const int64_t d_inner = config.d_inner(), d = config.d_qk();
+  uint32_t place = kFirstPlace;
+  const auto linear = [&](int64_t out, int64_t in) {
+    return init::normal({out, in}, kInitStd, init::Key{seed, layer, place++});
+  };
+  E_ = &parameters.add(prefix + "E", init::constant({d_inner}, 1.0));
+  xx_proj_ = &parameters.add(prefix + "xx_proj.weight", linear(2 * d, d_inner));
+  const auto& patterns = config.sparse.patterns;
+  if (std::find(patterns.begin(), patterns.end(), PatternKind::key_selection) == patterns.end()) return;
+  for (int64_t i = 1; i <= 3; ++i) {
+    const std::string name = prefix + "dx_proj_" + std::to_string(i);
+    const int64_t width = i < 3 ? 2 * d : 1;
+    mlp_.push_back(&parameters.add(name + ".weight", linear(width, 2 * d)));
+    mlp_.push_back(&parameters.add(name + ".bias", init::constant({width}, 0.0)));
+  }
+}
+
+BranchOutput SparseBranch::forward(const at::Tensor& u, const ops::PackedLayout& layout, const Draws& draws) const {
+  const int64_t d = config_.d_qk();
+  const auto KQ = at::linear(u, xx_proj_->to(u.scalar_type())).split(d, 1);
+  ScoreMlp mlp;
+  if (!mlp_.empty()) mlp = {*mlp_[0], *mlp_[1], *mlp_[2], *mlp_[3], *mlp_[4], *mlp_[5]};
+  BranchOutput out = branch_attention(config_, layer_, KQ[0] / std::sqrt(static_cast<double>(d)), KQ[1], u, mlp, layout,
+                                      draws);
+  out.hidden = out.attended * E_->to(u.scalar_type());
+  return out;
+}
+
+}  // namespace hax

@@ -1,0 +1,38 @@
+#include "lib/ops/cpu/cross_entropy.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "lib/ops/cpu/math.h"
+
+namespace hax::cpu {
+
+void cross_entropy_forward(const float* logits, const int64_t* target, int64_t V, float* loss, float* log_sum,
+                           bool* correct, int64_t begin, int64_t end) {
+  for (int64_t s = begin; s < end; ++s) {
+    const float* row = logits + s * V;
+    float greatest = row[0];
+#pragma omp simd reduction(max : greatest)
+    for (int64_t v = 0; v < V; ++v) greatest = row[v] > greatest ? row[v] : greatest;
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t v = 0; v < V; ++v) sum += exp(row[v] - greatest);
+    log_sum[s] = greatest + std::log(sum);
+    loss[s] = log_sum[s] - row[target[s]];
+    correct[s] = std::find(row, row + V, greatest) - row == target[s];
+  }
+}
+
+void cross_entropy_backward(const float* logits, const int64_t* target, int64_t V, const float* log_sum, float scale,
+                            float* dlogits, int64_t begin, int64_t end) {
+  for (int64_t s = begin; s < end; ++s) {
+    const float* row = logits + s * V;
+    const float shift = log_sum[s];
+    float* out = dlogits + s * V;
+#pragma omp simd
+    for (int64_t v = 0; v < V; ++v) out[v] = scale * exp(row[v] - shift);
+    out[target[s]] -= scale;
+  }
+}
+
+}  // namespace hax::cpu

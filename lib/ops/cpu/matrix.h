@@ -1,0 +1,39 @@
+// Small dense products for kernels that work in blocks: operands lie in the cache, the right operand and the
+// result in rows padded to whole vectors. Each element of a result is summed in the order of the inner index,
+// so that no result depends on how rows are grouped.
+#pragma once
+
+#include <cstdint>
+
+namespace hax::cpu {
+
+// Sixteen floats; narrower processors work on it in pieces.
+constexpr int64_t kLanes = 16;
+typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
+
+constexpr int64_t padded(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
+
+// A(i, l) = data[i * row + l * column].
+struct MatrixView {
+  const float* data;
+  int64_t row;
+  int64_t column;
+};
+
+enum class Into { overwrite, add };
+
+// C (m x n, rows ldc apart) = or += A (m x k) B (k x n, rows ldb apart); n a multiple of kLanes.
+void multiply(Into into, int64_t m, int64_t n, int64_t k, MatrixView A, const float* B, int64_t ldb, float* C,
+              int64_t ldc);
+
+// The same where A is lower triangular (A(i, l) = 0 for l > i), m = k.
+void multiply_lower(Into into, int64_t m, int64_t n, MatrixView A, const float* B, int64_t ldb, float* C,
+                    int64_t ldc);
+// The same where A is upper triangular (A(i, l) = 0 for l < i), m = k.
+void multiply_upper(Into into, int64_t m, int64_t n, MatrixView A, const float* B, int64_t ldb, float* C,
+                    int64_t ldc);
+
+// to (n x m, rows ldt apart) = transpose of from (m x n, rows ldf apart); m and n multiples of 4.
+void transpose(int64_t m, int64_t n, const float* from, int64_t ldf, float* to, int64_t ldt);
+
+}  // namespace hax::cpu

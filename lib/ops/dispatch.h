@@ -1,0 +1,35 @@
+// What the ops of lib/ops share in choosing an implementation and in handing tensors to CPU kernels.
+#pragma once
+
+#include "lib/ops/cpu/rows.h"
+#include "lib/ops/layout.h"
+
+namespace hax::ops {
+
+// The dispatch point: does `path` mean the fused kernel for this input?
+inline bool use_cpu_kernel(Path path, const at::Tensor& x) {
+  return path == Path::automatic && x.is_cpu() && x.scalar_type() == at::kFloat;
+}
+
+// The type that an op computes in.
+inline at::ScalarType compute_type(const at::Tensor& x) {
+  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+inline bool wants_gradient(std::initializer_list<at::Tensor> inputs) {
+  if (!at::GradMode::is_enabled()) return false;
+  for (const auto& input : inputs) {
+    if (input.requires_grad()) return true;
+  }
+  return false;
+}
+
+// (T, ...) -> (T, columns) whose rows are contiguous, without a copy where x is a slice of columns.
+inline at::Tensor as_rows(const at::Tensor& x) {
+  const at::Tensor rows = x.reshape({x.size(0), -1});
+  return rows.size(1) <= 1 || rows.stride(1) == 1 ? rows : rows.contiguous();
+}
+
+inline cpu::ConstRows const_rows(const at::Tensor& rows) { return {rows.const_data_ptr<float>(), rows.stride(0)}; }
+
+}  // namespace hax::ops

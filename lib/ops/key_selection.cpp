@@ -1,0 +1,187 @@
+#include "lib/ops/key_selection.h"
+
+#include "lib/ops/cpu/key_selection.h"
+#include "lib/ops/dispatch.h"
+#include "lib/ops/for_sequences.h"
+
+namespace hax::ops {
+namespace {
+
+constexpr double kNormEps = 1e-12;
+
+at::Tensor by_own_norm(const at::Tensor& sums) { return sums / sums.norm(2, 1, true).clamp_min(kNormEps); }
+
+at::Tensor query_summary_causal_reference(const at::Tensor& Q, const PackedLayout& layout) {
+  at::Tensor sums = at::empty_like(Q);
+  for (int64_t b = 0; b < layout.batch(); ++b) {
+    for (int64_t row = layout.offsets[b]; row < layout.offsets[b + 1]; ++row) {
+      sums[row].copy_(Q.slice(0, layout.offsets[b], row + 1).sum(0));
+    }
+  }
+  return by_own_norm(sums);
+}
+
+at::Tensor query_summary_paper_reference(const at::Tensor& Q, const PackedLayout& layout) {
+  std::vector<at::Tensor> result;
+  for (int64_t b = 0; b < layout.batch(); ++b) {
+    const at::Tensor padded =
+        at::constant_pad_nd(Q.slice(0, layout.offsets[b], layout.offsets[b + 1]),
+                            {0, 0, 0, layout.padded_length - layout.seqlen(b)});
+    const at::Tensor sums = padded.cumsum(0).to(compute_type(Q));
+    result.push_back((sums / sums.norm(2, 0).clamp_min(kNormEps)).slice(0, 0, layout.seqlen(b)));
+  }
+  return at::cat(result);
+}
+
+// A key is evicted when the k-th key that beats it arrives.
+at::Tensor evicted_reference(const at::Tensor& scores, int64_t k, const PackedLayout& layout) {
+  std::vector<int64_t> evicted;
+  for (int64_t b = 0; b < layout.batch(); ++b) {
+    const at::Tensor s = scores.slice(0, layout.offsets[b], layout.offsets[b + 1]).to(at::kCPU, at::kDouble).contiguous();
+    const double* score = s.const_data_ptr<double>();
+    for (int64_t j = 0; j < layout.seqlen(b); ++j) {
+      int64_t beaten_by = 0, i = 0;
+      for (; i < layout.seqlen(b); ++i) {
+        if (score[i] > score[j] || (score[i] == score[j] && i < j)) ++beaten_by;
+        if (beaten_by == k) break;
+      }
+      evicted.push_back(std::max(i, j));
+    }
+  }
+  return at::tensor(evicted, at::kLong).to(scores.device());
+}
+
+at::Tensor evicted_composite(const at::Tensor& scores, int64_t k, const PackedLayout& layout, int64_t max_pairs) {
+  const int64_t L = layout.max_seqlen;
+  const at::Tensor padded = to_padded(scores, layout);  // (B, L)
+  const at::Tensor position = at::arange(L, layout.position.options());
+  const at::Tensor lengths = layout.cu_seqlens.diff();
+  at::Tensor evicted = at::empty({layout.batch(), L}, layout.position.options());
+  const int64_t sequences = std::clamp<int64_t>(max_pairs / (L * L), 1, layout.batch());
+  const int64_t keys = std::clamp<int64_t>(max_pairs / (sequences * L), 1, L);
+  for (int64_t b = 0; b < layout.batch(); b += sequences) {
+    const int64_t b_end = std::min(b + sequences, layout.batch());
+    const at::Tensor others = padded.slice(0, b, b_end).unsqueeze(1);            // (b, 1, L)
+    const at::Tensor real = position < lengths.slice(0, b, b_end).view({-1, 1, 1});
+    for (int64_t j = 0; j < L; j += keys) {
+      const int64_t j_end = std::min(j + keys, L);
+      const at::Tensor own = padded.slice(0, b, b_end).slice(1, j, j_end).unsqueeze(2);  // (b, j, 1)
+      const at::Tensor earlier = position.unsqueeze(0) < position.slice(0, j, j_end).unsqueeze(1);
+      const at::Tensor beats =
+          (others == own).logical_and_(earlier).logical_or_(others > own).logical_and_(real);
+      const at::Tensor kth = (beats.cumsum(2, at::kInt) < k).sum(2);  // position of the k-th that beats it, or L
+      evicted.slice(0, b, b_end).slice(1, j, j_end).copy_(kth);
+    }
+  }
+  return at::maximum(at::minimum(to_packed(evicted, layout), lengths.index_select(0, layout.seq_id)), layout.position);
+}
+
+at::Tensor ranking_targets_reference(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& sampled,
+                                     const at::Tensor& pad_queries, const PackedLayout& layout) {
+  at::Tensor targets = at::zeros(sampled.sizes(), Q.options());
+  for (int64_t b = 0; b < layout.batch(); ++b) {
+    const int64_t n = layout.seqlen(b), base = layout.offsets[b], pads = pad_queries[b].item<int64_t>();
+    for (int64_t a = 0; a < sampled.size(1); ++a) {
+      const int64_t j = sampled[b][a].item<int64_t>();
+      if (j < 0) continue;
+      for (int64_t i = j; i < n + pads; ++i) {
+        const bool real = i < n && j < n;
+        targets[b][a] += real ? at::sigmoid(Q[base + i].dot(K[base + j])) : at::full({}, 0.5, Q.options());
+      }
+    }
+  }
+  return targets;
+}
+
+at::Tensor ranking_targets_composite(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& sampled,
+                                     const at::Tensor& pad_queries, const PackedLayout& layout) {
+  const int64_t B = layout.batch();
+  const at::Tensor n = layout.cu_seqlens.diff().view({B, 1}), pads = pad_queries.view({B, 1});
+  const at::Tensor rows = layout.cu_seqlens.slice(0, 0, B).view({B, 1}) + sampled.clamp_min(0).minimum(n - 1);
+  const at::Tensor keys = K.index_select(0, rows.flatten()).view({B, -1, K.size(1)});
+  const at::Tensor i = at::arange(layout.max_seqlen, sampled.options()).view({1, 1, -1});
+  // (B, s, L); a key behind the end sees no real query.
+  const at::Tensor seen = (i >= sampled.unsqueeze(2)).logical_and_(i < n.unsqueeze(2));
+  const at::Tensor weights = at::bmm(keys, to_padded(Q, layout).transpose(1, 2)).sigmoid_();
+  const at::Tensor padded = (n + pads - sampled.maximum(n)).to(Q.scalar_type()) * 0.5;
+  return ((weights * seen).sum(2) + padded).masked_fill(sampled < 0, 0.0);
+}
+
+}  // namespace
+
+at::Tensor query_summary_causal(const at::Tensor& Q_in, const PackedLayout& layout, Path path) {
+  const at::NoGradGuard no_grad;
+  if (use_cpu_kernel(path, Q_in)) {
+    const at::Tensor Q = as_rows(Q_in);
+    at::Tensor summary = at::empty(Q.sizes(), Q.options());
+    for_sequences(layout, [&](int64_t begin, int64_t end) {
+      cpu::query_summary_causal(const_rows(Q), Q.size(1), layout.offsets.data(), begin, end,
+                                summary.mutable_data_ptr<float>());
+    });
+    return summary;
+  }
+  const at::Tensor Q = Q_in.to(compute_type(Q_in));
+  if (path == Path::reference) return query_summary_causal_reference(Q, layout);
+  return by_own_norm(to_packed(to_padded(Q, layout).cumsum(1), layout));
+}
+
+at::Tensor query_summary_paper(const at::Tensor& Q, const PackedLayout& layout, Path path) {
+  const at::NoGradGuard no_grad;
+  if (path == Path::reference) return query_summary_paper_reference(Q, layout);
+  // Padded places of a row of sums repeat its last real one.
+  const at::Tensor sums = to_padded(Q, layout).cumsum(1).to(compute_type(Q));  // (B, max_seqlen, d)
+  const at::Tensor last = sums.select(1, layout.max_seqlen - 1);
+  const at::Tensor square = sums.square().sum(1) + last.square() * (layout.padded_length - layout.max_seqlen);
+  return to_packed(sums / square.sqrt().clamp_min(kNormEps).unsqueeze(1), layout);
+}
+
+TopkMembership cumulative_topk(const at::Tensor& scores_in, int64_t k, const PackedLayout& layout, Path path,
+                               int64_t max_pairs) {
+  const at::NoGradGuard no_grad;
+  if (k < 1) throw std::invalid_argument("cumulative_topk keeps at least one key, not " + std::to_string(k));
+  const at::Tensor scores = scores_in.detach();
+  if (use_cpu_kernel(path, scores)) {
+    const at::Tensor s = scores.contiguous();
+    at::Tensor evicted = at::empty({layout.total()}, layout.position.options());
+    for_sequences(layout, [&](int64_t begin, int64_t end) {
+      cpu::cumulative_topk(s.const_data_ptr<float>(), k, layout.offsets.data(), begin, end,
+                           evicted.mutable_data_ptr<int64_t>());
+    });
+    return {evicted};
+  }
+  return {path == Path::reference ? evicted_reference(scores, k, layout)
+                                  : evicted_composite(scores, k, layout, max_pairs)};
+}
+
+at::Tensor ranking_targets(const at::Tensor& Q_in, const at::Tensor& K_in, const at::Tensor& sampled,
+                           const at::Tensor& pad_queries, const PackedLayout& layout, Path path) {
+  const at::NoGradGuard no_grad;
+  if (use_cpu_kernel(path, Q_in) && use_cpu_kernel(path, K_in)) {
+    const at::Tensor Q = as_rows(Q_in), K = as_rows(K_in), places = sampled.contiguous(),
+                     pads = pad_queries.contiguous();
+    at::Tensor targets = at::empty(sampled.sizes(), Q.options());
+    for_sequences(layout, [&](int64_t begin, int64_t end) {
+      cpu::ranking_targets(const_rows(Q), const_rows(K), Q.size(1),
+                           places.const_data_ptr<int64_t>(), places.size(1), pads.const_data_ptr<int64_t>(),
+                           layout.offsets.data(), begin, end, targets.mutable_data_ptr<float>());
+    });
+    return targets;
+  }
+  const at::Tensor Q = Q_in.to(compute_type(Q_in)), K = K_in.to(compute_type(K_in));
+  return path == Path::reference ? ranking_targets_reference(Q, K, sampled, pad_queries, layout)
+                                 : ranking_targets_composite(Q, K, sampled, pad_queries, layout);
+}
+
+at::Tensor ranking_loss(const at::Tensor& scores_in, const at::Tensor& targets, const at::Tensor& valid) {
+  const at::Tensor scores = scores_in.to(compute_type(scores_in));
+  const auto pairs = [](const at::Tensor& x) { return std::pair(x.unsqueeze(2), x.unsqueeze(1)); };
+  const auto [s_j, s_l] = pairs(scores);
+  const auto [y_j, y_l] = pairs(targets);
+  const auto [v_j, v_l] = pairs(valid);
+  const at::Tensor weight = v_j.logical_and(v_l).to(scores.scalar_type());
+  const at::Tensor target = ((y_j > y_l).to(scores.scalar_type()) + (y_j >= y_l).to(scores.scalar_type())) * 0.5;
+  const at::Tensor sum = at::binary_cross_entropy_with_logits(s_j - s_l, target, weight, {}, at::Reduction::Sum);
+  return sum / weight.sum().clamp_min(1.0);
+}
+
+}  // namespace hax::ops

@@ -1,0 +1,23 @@
+// The time of whole training steps: batch, forward, backward, ranking loss, AdamW, metrics.
+#pragma once
+
+#include <vector>
+
+#include "lib/train/train_step.h"
+
+namespace hax {
+
+struct StepTimes {
+  std::vector<double> milliseconds;  // one a measured step, in order
+  double tokens_per_step = 0.0;      // mean, real tokens
+  int64_t parameters = 0;
+};
+
+// Runs `warmup` + `steps` training steps on batches from `source` and times each of the latter, synchronised with
+// the device.
+StepTimes bench_step(const Config& config, const ExampleSource& source, at::Device device, int64_t warmup, int64_t steps);
+
+// The q-quantile (0..1) of a non-empty list, by linear interpolation.
+double quantile(std::vector<double> values, double q);
+
+}  // namespace hax

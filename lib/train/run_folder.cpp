@@ -1,0 +1,116 @@
+#include "lib/train/run_folder.h"
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "lib/base/error.h"
+#include "lib/base/files.h"
+#include "lib/config/load.h"
+#include "lib/config/write.h"
+
+namespace hax {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+void append_line(const std::string& path, const std::string& line) {
+  std::ofstream file(path, std::ios::app | std::ios::binary);
+  file << line << '\n';
+  file.flush();
+  if (!file) throw RuntimeError(path + ": cannot write: " + std::strerror(errno));
+}
+
+// Calls use(record, line) on each whole line that is a JSON object; a torn last line, which a killed process
+// leaves, is passed over.
+template <class Use>
+void for_each_record(const std::string& path, Use use) {
+  std::ifstream file(path, std::ios::binary);
+  std::string line;
+  while (std::getline(file, line)) {
+    const Json record = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (record.is_object() && record.contains("step")) use(record, line);
+  }
+}
+
+}  // namespace
+
+RunFolder RunFolder::create_or_resume(const std::string& path, const Config& config) {
+  const std::string config_path = path + "/config.yaml";
+  if (fs::exists(config_path)) {
+    RunFolder run = open(path);
+    const auto changes = difference(run.config_, config);
+    if (!changes.empty()) {
+      std::string text = path + ": holds a run of another config; give another --out, or resume it unchanged:";
+      for (const auto& change : changes) text += "\n  " + change;
+      throw UsageError(text);
+    }
+    remove_stale_temporaries(path);
+    remove_stale_temporaries(path + "/checkpoints");
+    return run;
+  }
+  if (fs::exists(path) && (!fs::is_directory(path) || !fs::is_empty(path))) {
+    throw UsageError(path + ": exists and is no run folder of hax (no config.yaml in it); give --out a new or empty folder");
+  }
+  make_directories(path + "/checkpoints");
+  write_file(config_path, to_yaml(config));
+  return RunFolder(path, config);
+}
+
+RunFolder RunFolder::open(const std::string& path) {
+  const std::string config_path = path + "/config.yaml";
+  if (!fs::exists(config_path)) {
+    throw DataError(path + ": no run of hax here (no config.yaml); `hax train --out` makes one");
+  }
+  return RunFolder(path, parse_config(read_file(config_path), config_path));
+}
+
+bool RunFolder::has_checkpoint() const { return fs::exists(last_checkpoint()); }
+
+std::optional<RunResult> RunFolder::result() const {
+  const std::string path = path_ + "/result.json";
+  if (!fs::exists(path)) return std::nullopt;
+  try {
+    const Json json = Json::parse(read_file(path));
+    return RunResult{json.at("status"),        json.at("step"),    json.at("tokens_seen"),
+                     json.at("best_accuracy"), json.at("best_step"), json.at("seconds"), json.at("message")};
+  } catch (const Json::exception& e) {
+    throw DataError(path + ": damaged: " + e.what() + "; remove it to let the run go on from its last checkpoint");
+  }
+}
+
+void RunFolder::write_result(const RunResult& r) const {
+  const Json json = {{"status", r.status},           {"step", r.step},           {"tokens_seen", r.tokens_seen},
+                     {"best_accuracy", r.best_accuracy}, {"best_step", r.best_step}, {"seconds", r.seconds},
+                     {"message", r.message}};
+  write_file(path_ + "/result.json", json.dump(2) + "\n");
+}
+
+void RunFolder::append_metrics(const std::string& json) const { append_line(path_ + "/metrics.jsonl", json); }
+void RunFolder::append_timing(const std::string& json) const { append_line(path_ + "/timing.jsonl", json); }
+
+void RunFolder::rewind_metrics(int64_t step, bool validated) const {
+  const std::string path = path_ + "/metrics.jsonl";
+  if (!fs::exists(path)) return;
+  std::string kept;
+  for_each_record(path, [&](const Json& record, const std::string& line) {
+    const int64_t at = record["step"];
+    const bool keep = at < step || (at == step && (validated || record.value("kind", "") != "valid"));
+    if (keep) kept += line + "\n";
+  });
+  write_file(path, kept);
+}
+
+double RunFolder::seconds_so_far() const {
+  double seconds = 0.0;
+  const std::string path = path_ + "/timing.jsonl";
+  if (!fs::exists(path)) return seconds;
+  for_each_record(path, [&](const Json& record, const std::string&) { seconds += record.value("seconds", 0.0); });
+  return seconds;
+}
+
+}  // namespace hax

@@ -1,0 +1,39 @@
+// One training step on a model: forward, loss, backward, checks, update. Knows nothing of schedules,
+// validation, files or signals.
+#pragma once
+
+#include "lib/train/optimiser.h"
+
+namespace hax {
+
+struct StepMetrics {
+  double loss = 0.0;       // cross-entropy, mean over the batch's scored positions
+  double aux_loss = 0.0;   // ranking loss, sum over layers, before its weight
+  double accuracy = 0.0;   // per example, then mean
+  double grad_norm = 0.0;  // before clipping
+  int64_t tokens = 0;
+  bool finite() const;
+};
+
+class TrainStep {
+ public:
+  TrainStep(LanguageModel& model, const Config& config);
+
+  // Update number `step` (from 0) with these draws. When the loss or the gradient is not finite, nothing is
+  // updated and the returned metrics say so.
+  StepMetrics run(const Batch& batch, int64_t step, const Draws& draws);
+
+  AdamW& optimiser() { return optimiser_; }
+
+ private:
+  LanguageModel& model_;
+  const Config config_;
+  AdamW optimiser_;
+};
+
+// The draws of training step `step` under the config's seed and mode.
+PhiloxDraws training_draws(const Config& config, int64_t step);
+
+at::ScalarType compute_dtype(Precision precision);
+
+}  // namespace hax

@@ -1,0 +1,30 @@
+// The training loop: schedule, validation, checkpoints, early stop, resume. A run that is interrupted goes on
+// from its last checkpoint; one that has finished is left as it is.
+#pragma once
+
+#include <functional>
+
+#include "lib/train/run_folder.h"
+
+namespace hax {
+
+enum class TrainEnd { finished, target_reached, diverged, stopped };
+
+struct TrainOutcome {
+  TrainEnd end = TrainEnd::finished;
+  RunResult result;
+};
+
+struct TrainHooks {
+  std::function<bool()> should_stop;                     // asked between steps; true saves and returns `stopped`
+  std::function<void(const std::string&)> progress;      // one line: step, loss, accuracy, tokens/s, ETA
+};
+
+// `train` and `valid` must agree in vocabulary and task (DataError otherwise). Writes only into `run`.
+TrainOutcome train(const RunFolder& run, const ExampleSource& train, const ExampleSource& valid, at::Device device,
+                   const TrainHooks& hooks);
+
+// cpu, cuda, or what there is; UsageError when cuda is asked for and there is none.
+at::Device choose_device(DeviceKind kind);
+
+}  // namespace hax

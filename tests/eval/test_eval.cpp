@@ -1,0 +1,94 @@
+// Accuracies, their slices and errors, and the tables that show them.
+#include <nlohmann/json.hpp>
+
+#include "lib/base/error.h"
+#include "lib/eval/report.h"
+#include "tests/catch.h"
+#include "tests/train/toy_source.h"
+
+namespace hax::test {
+namespace {
+
+EvaluatedRun fake_run(const std::string& label, std::vector<float> accuracies, std::vector<int32_t> slices) {
+  EvaluatedRun run;
+  run.label = label;
+  run.info.config = toy_config();
+  run.info.step = 12;
+  run.evaluation.example_accuracy = std::move(accuracies);
+  run.evaluation.slices = std::move(slices);
+  run.evaluation.loss = 0.25;
+  return run;
+}
+
+}  // namespace
+
+TEST_CASE("accuracy is the mean over examples, with its standard error") {
+  const auto run = fake_run("a", {1.0f, 0.5f, 0.0f, 0.5f}, {0, 0, 1, 1});
+  const auto mean = accuracy(run.evaluation);
+  CHECK(mean.mean == Approx(0.5));
+  CHECK(mean.standard_error == Approx(std::sqrt(0.5 / 3.0 / 4.0)));
+  CHECK(mean.n == 4);
+  CHECK(accuracy(fake_run("b", {0.25f}, {0}).evaluation).standard_error == 0.0);
+}
+
+TEST_CASE("evaluation counts per example, then over examples, whatever the batch size") {
+  const ToySource source(3, 37);
+  const Config config = toy_config();
+  const LanguageModel model(config.model, 8, 1, at::kCPU);
+  EvaluationDraws draws(config, at::kCPU);
+  const auto whole = evaluate(model, draws, source, 0, 64, at::kFloat);
+  const auto pieces = evaluate(model, draws, source, 0, 5, at::kFloat);
+  CHECK(whole.size() == 37);
+  CHECK(whole.scored == 74);
+  CHECK(whole.example_accuracy == pieces.example_accuracy);
+  CHECK(whole.slices == pieces.slices);
+  CHECK(whole.loss == Approx(pieces.loss).epsilon(1e-6));
+  CHECK(evaluate(model, draws, source, 11, 4, at::kFloat).size() == 11);
+}
+
+TEST_CASE("a slice of the table holds its examples alone") {
+  const ToySource source(1, 4);
+  const auto table = accuracy_table({fake_run("a", {1.0f, 0.5f, 0.0f, 0.5f}, {0, 0, 1, 1})}, source.spec(), "toy", {"first_key"});
+  const auto json = nlohmann::json::parse(table.render(TableFormat::json));
+  REQUIRE(json["rows"].size() == 2);
+  CHECK(json["rows"][0]["first_key"] == 0);
+  CHECK(json["rows"][0]["accuracy %"] == 75.0);
+  CHECK(json["rows"][1]["accuracy %"] == 25.0);
+  CHECK(json["rows"][1]["examples"] == 2);
+  CHECK(json["rows"][1]["chance %"] == 25.0);
+  CHECK(json["rows"][0]["mode"] == "causal");
+  CHECK(json["rows"][0]["patterns"] == "lsh+key_selection");
+  CHECK_THROWS_AS(accuracy_table({}, source.spec(), "toy", {"n_key"}), UsageError);
+}
+
+TEST_CASE("tables render for people and programs") {
+  Table table;
+  table.caption = "Caption";
+  table.columns = {"name", "value"};
+  table.rows = {{std::string("a,\"b\""), Number{1.23456, 2}}, {std::string("c"), Number{10.0, 2}}};
+  table.notes = {"note"};
+  CHECK(table.render(TableFormat::text) == "Caption\n\nname   value\n-----  -----\na,\"b\"   1.23\nc      10.00\n\nnote\n");
+  CHECK(table.render(TableFormat::markdown) ==
+        "Caption\n\n| name  | value |\n| ----- | ----: |\n| a,\"b\" |  1.23 |\n| c     | 10.00 |\n\nnote  \n");
+  CHECK(table.render(TableFormat::csv) == "name,value\n\"a,\"\"b\"\"\",1.23456\nc,10.0\n");
+}
+
+TEST_CASE("a model is not evaluated on data that it cannot read") {
+  CheckpointInfo info;
+  info.config = toy_config();
+  info.data = ToySource(1, 1).spec();
+  DataSpec data = info.data;
+  CHECK_NOTHROW(check_fits(info, data, "d"));
+  data.vocab_size = 9;
+  CHECK_THROWS_AS(check_fits(info, data, "d"), DataError);
+  data = info.data;
+  data.task = "mqar";
+  CHECK_THROWS_AS(check_fits(info, data, "d"), DataError);
+  data = info.data;
+  data.padded_tokens = 99;
+  CHECK_NOTHROW(check_fits(info, data, "d"));
+  info.config.model.mode = Statistics::paper;
+  CHECK_THROWS_AS(check_fits(info, data, "d"), DataError);
+}
+
+}  // namespace hax::test

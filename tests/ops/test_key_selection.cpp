@@ -1,0 +1,135 @@
+// Key selection: summaries, running top-k, ranking targets and loss.
+#include "lib/ops/key_selection.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "tests/catch.h"
+#include "tests/ops/key_sets.h"
+
+namespace hax::test {
+namespace {
+
+using ops::Path;
+
+TEST_CASE("Query summaries: kernel, composite and reference") {
+  for (const auto& layout : {layout_of({1, 5, 70, 33}, 90), layout_of({7, 7}), layout_of({1})}) {
+    const at::Tensor Q = random_normal({layout.total(), 10}, 1), narrow = Q.to(at::kFloat);
+    const at::Tensor causal = ops::query_summary_causal(Q, layout, Path::reference);
+    CHECK(relative_error(ops::query_summary_causal(Q, layout), causal) <= 1e-13);
+    CHECK(relative_error(ops::query_summary_causal(narrow, layout), causal) <= 3e-6);
+    CHECK(relative_error(ops::query_summary_causal(narrow, layout, Path::composite), causal) <= 3e-6);
+    CHECK((causal.norm(2, 1) - 1).abs().max().item<double>() <= 1e-12);
+    const at::Tensor paper = ops::query_summary_paper(Q, layout, Path::reference);
+    CHECK(relative_error(ops::query_summary_paper(Q, layout), paper) <= 1e-13);
+    CHECK(relative_error(ops::query_summary_paper(narrow, layout), paper) <= 3e-6);
+  }
+}
+
+TEST_CASE("The running top-k keeps the k best of every prefix, earlier positions first among equals") {
+  const auto layout = layout_of({1, 40, 3, 25});
+  for (int64_t levels : {1, 4, 1000}) {  // all scores equal, many equal, few equal
+    const at::Tensor scores = random_below(levels, {layout.total()}, 2).to(at::kFloat);
+    const float* s = scores.data_ptr<float>();
+    for (int64_t k : {1, 3, 16, 100}) {
+      CAPTURE(levels, k);
+      const auto membership = ops::cumulative_topk(scores, k, layout);
+      CHECK(membership.evicted.equal(ops::cumulative_topk(scores, k, layout, Path::reference).evicted));
+      for (int64_t max_pairs : {1, 700, 100000}) {
+        CHECK(membership.evicted.equal(ops::cumulative_topk(scores, k, layout, Path::composite, max_pairs).evicted));
+      }
+      const ops::KeySet keys{{membership}};
+      bool same = true;
+      for (int64_t b = 0; b < layout.batch(); ++b) {
+        for (int64_t i = 0; i < layout.seqlen(b); ++i) {
+          std::vector<int64_t> order(i + 1);
+          std::iota(order.begin(), order.end(), 0);
+          const float* score = s + layout.offsets[b];
+          std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t c) { return score[a] > score[c]; });
+          for (int64_t place = 0; place <= i; ++place) {
+            same &= ops::allowed(keys, layout, b, i, order[place]) == (place < k);
+          }
+        }
+      }
+      CHECK(same);
+    }
+  }
+  CHECK_THROWS_AS(ops::cumulative_topk(at::zeros({69}), 0, layout), std::invalid_argument);
+}
+
+TEST_CASE("Ranking targets: kernel, composite and reference, with padded and missing samples") {
+  const auto layout = layout_of({30, 3, 1}, 34);
+  const at::Tensor Q = random_normal({34, 6}, 3), K = random_normal({34, 6}, 4);
+  const at::Tensor sampled =
+      at::tensor(std::vector<int64_t>{29, 0, 7, 12, 2, 0, 3, 33, 0, -1, -1, -1}, at::kLong).view({3, 4});
+  for (const auto& pads : {std::vector<int64_t>{4, 31, 33}, {0, 31, 0}}) {
+    const at::Tensor pad_queries = at::tensor(pads, at::kLong);
+    const at::Tensor exact = ops::ranking_targets(Q, K, sampled, pad_queries, layout, Path::reference);
+    CHECK(relative_error(ops::ranking_targets(Q, K, sampled, pad_queries, layout), exact) <= 1e-13);
+    for (Path path : {Path::automatic, Path::composite}) {
+      CHECK(relative_error(ops::ranking_targets(Q.to(at::kFloat), K.to(at::kFloat), sampled, pad_queries, layout, path),
+                           exact) <= 2e-6);
+    }
+    CHECK(exact[2][1].item<double>() == 0);
+    // The padded key at position 33 of 34 is seen by itself alone.
+    CHECK(exact[1][3].item<double>() == 0.5);
+  }
+}
+
+double loss_by_definition(const at::Tensor& scores, const at::Tensor& targets, const at::Tensor& valid) {
+  const auto s = scores.accessor<double, 2>(), y = targets.accessor<double, 2>();
+  const auto v = valid.accessor<bool, 2>();
+  double sum = 0, pairs = 0;
+  for (int64_t b = 0; b < s.size(0); ++b) {
+    for (int64_t j = 0; j < s.size(1); ++j) {
+      for (int64_t l = 0; l < s.size(1); ++l) {
+        if (!v[b][j] || !v[b][l]) continue;
+        const double t = 0.5 * ((y[b][j] > y[b][l]) + (y[b][j] >= y[b][l]));
+        const double x = s[b][j] - s[b][l];
+        sum += -t * std::log(1 / (1 + std::exp(-x))) - (1 - t) * std::log(1 / (1 + std::exp(x)));
+        pairs += 1;
+      }
+    }
+  }
+  return sum / pairs;
+}
+
+TEST_CASE("The ranking loss and its gradient") {
+  const at::Tensor scores = random_normal({3, 5}, 5), targets = random_below(4, {3, 5}, 6).to(at::kDouble);
+  const at::Tensor valid = random_below(4, {3, 5}, 7) > 0;
+  const at::Tensor all = at::ones({3, 5}, at::kBool);
+  for (const auto& which : {valid, all}) {
+    const TensorFunction loss = [&](const Tensors& in) { return ops::ranking_loss(in[0], targets, which); };
+    const auto actual = output_and_gradients(loss, {scores}, {});
+    CHECK(actual[0].item<double>() == Approx(loss_by_definition(scores, targets, which)).epsilon(1e-12));
+    CHECK(relative_error(actual[1], output_and_differences(loss, {scores}, {})[1]) <= 1e-8);
+  }
+  const at::Tensor none = ops::ranking_loss(scores, targets, at::zeros({3, 5}, at::kBool));
+  CHECK(none.item<double>() == 0.0);
+}
+
+TEST_CASE("Key selection on a GPU is that on the CPU", "[gpu]") {
+  const auto lengths = random_lengths(9, 300, 8);
+  const auto layout = layout_of(lengths, 310), device_layout = layout_of(lengths, 310, at::kCUDA);
+  const auto there = [](const at::Tensor& x) { return x.to(at::kCUDA); };
+  const at::Tensor Q = random_normal({layout.total(), 16}, 9, at::kFloat);
+  const at::Tensor K = random_normal({layout.total(), 16}, 10, at::kFloat);
+  CHECK(relative_error(ops::query_summary_causal(there(Q), device_layout), ops::query_summary_causal(Q, layout)) <= 5e-6);
+  CHECK(relative_error(ops::query_summary_paper(there(Q), device_layout), ops::query_summary_paper(Q, layout)) <= 5e-6);
+  const at::Tensor scores = random_below(50, {layout.total()}, 11).to(at::kFloat);
+  for (int64_t k : {1, 16, 400}) {
+    CHECK(ops::cumulative_topk(there(scores), k, device_layout).evicted.cpu().equal(
+        ops::cumulative_topk(scores, k, layout).evicted));
+  }
+  const at::Tensor sampled = random_below(300, {9, 8}, 12) - 1;
+  const at::Tensor pads = 310 - layout.cu_seqlens.diff();
+  const at::Tensor targets = ops::ranking_targets(Q, K, sampled, pads, layout);
+  CHECK(relative_error(ops::ranking_targets(there(Q), there(K), there(sampled), there(pads), device_layout), targets) <=
+        5e-6);
+  const at::Tensor s = random_normal({9, 8}, 13, at::kFloat);
+  CHECK(relative_error(ops::ranking_loss(there(s), there(targets), there(sampled) >= 0),
+                       ops::ranking_loss(s, targets, sampled >= 0)) <= 2e-6);
+}
+
+}  // namespace
+}  // namespace hax::test

@@ -1,0 +1,151 @@
+#include "lib/ops/rms_norm.h"
+
+#include "tests/catch.h"
+#include "tests/ops/tensors.h"
+
+namespace hax {
+namespace {
+
+using ops::Path;
+using test::relative_error;
+using test::Tensors;
+
+constexpr double kEps = 1e-5;
+
+// {x, z, weight}, or {x, weight} for the plain norm.
+test::TensorFunction norm_on(Path path, double eps = kEps) {
+  return [path, eps](const Tensors& in) {
+    return in.size() == 3 ? ops::gated_rms_norm(in[0], in[1], in[2], eps, path)
+                          : ops::rms_norm(in[0], in[1], eps, path);
+  };
+}
+
+Tensors random_inputs(int64_t rows, int64_t d, bool gated, uint32_t seed) {
+  Tensors inputs{test::random_normal({rows, d}, seed)};
+  if (gated) inputs.push_back(test::random_normal({rows, d}, seed + 1) * 2);
+  inputs.push_back(test::random_normal({d}, seed + 2));
+  return inputs;
+}
+
+void check_close(const Tensors& found, const Tensors& expected, double tolerance) {
+  REQUIRE(found.size() == expected.size());
+  for (size_t i = 0; i < found.size(); ++i) {
+    CAPTURE(i);
+    CHECK(relative_error(found[i], expected[i]) <= tolerance);
+  }
+}
+
+TEST_CASE("both norms agree with the official references", "[golden]") {
+  const auto file = Safetensors::open(test::golden_path("gated_rmsnorm.safetensors"));
+  const double eps = std::stod(file.metadata().at("eps"));
+  int cases = 0;
+  for (const auto& info : file.tensors()) {
+    const auto slash = info.name.find('/');
+    if (info.name.substr(slash + 1) != "x") continue;
+    ++cases;
+    const std::string name = info.name.substr(0, slash + 1);
+    CAPTURE(name);
+    const auto packed = [&](const std::string& what) {
+      return test::load_tensor(file, name + what).reshape({-1, info.shape.back()});
+    };
+    Tensors inputs{packed("x")}, expected{packed("out"), packed("grad.x")};
+    if (file.contains(name + "z")) {
+      inputs.push_back(packed("z"));
+      expected.push_back(packed("grad.z"));
+    }
+    inputs.push_back(packed("weight")[0]);
+    expected.push_back(packed("grad.weight")[0]);
+    for (const auto path : {Path::reference, Path::composite, Path::automatic}) {
+      check_close(test::output_and_gradients(norm_on(path, eps), inputs, packed("grad_out")), expected, 6e-6);
+    }
+  }
+  CHECK(cases > 0);
+}
+
+TEST_CASE("the norms' gradients are those of their finite differences") {
+  for (const bool gated : {false, true}) {
+    const auto inputs = random_inputs(4, 5, gated, 1);
+    const auto upstream = test::random_normal({4, 5}, 9);
+    const auto expected = test::output_and_differences(norm_on(Path::reference), inputs, upstream);
+    for (const auto path : {Path::reference, Path::composite}) {
+      check_close(test::output_and_gradients(norm_on(path), inputs, upstream), expected, 1e-8);
+    }
+  }
+}
+
+TEST_CASE("the norms agree with their fp64 reference at every size") {
+  uint32_t seed = 10;
+  for (const bool gated : {false, true}) {
+    for (const int64_t rows : {1, 63, 64, 65, 300}) {
+      for (const int64_t d : {1, 2, 37, 128}) {
+        CAPTURE(gated, rows, d);
+        auto inputs = test::converted(random_inputs(rows, d, gated, ++seed), at::kFloat);
+        // With one feature y is the sign of x until eps matters: keep the gradient from vanishing.
+        if (d == 1) inputs[0] = inputs[0] * 3e-3;
+        const auto upstream = test::random_normal({rows, d}, seed + 5, at::kFloat);
+        const auto exact = test::converted(inputs, at::kDouble);
+        const auto expected = test::output_and_gradients(norm_on(Path::reference), exact, upstream);
+        check_close(test::output_and_gradients(norm_on(Path::automatic), inputs, upstream), expected, 3e-6);
+        check_close(test::output_and_gradients(norm_on(Path::composite), inputs, upstream), expected, 3e-6);
+        check_close(test::output_and_gradients(norm_on(Path::composite), exact, upstream), expected, 1e-12);
+      }
+    }
+  }
+}
+
+TEST_CASE("the norms give zeros and finite gradients for a zero row") {
+  for (const auto path : {Path::reference, Path::composite, Path::automatic}) {
+    for (const size_t zero : {0, 1}) {
+      auto inputs = test::converted(random_inputs(3, 8, true, 4), at::kFloat);
+      inputs[zero][1] = 0;
+      const auto found = test::output_and_gradients(norm_on(path), inputs, at::Tensor());
+      CHECK(found[0][1].equal(at::zeros({8})));
+      for (const auto& tensor : found) CHECK(tensor.isfinite().all().item<bool>());
+    }
+  }
+}
+
+TEST_CASE("the norms read slices of wider rows") {
+  const auto inputs = test::converted(random_inputs(70, 24, true, 5), at::kFloat);
+  const auto upstream = test::random_normal({70, 24}, 6, at::kFloat);
+  const auto expected = test::output_and_gradients(norm_on(Path::automatic), inputs, upstream);
+  const auto wide = at::cat({inputs[1], at::ones({70, 3}), inputs[0]}, 1);
+  const auto found = test::output_and_gradients(norm_on(Path::automatic),
+                                                {wide.narrow(1, 27, 24), wide.narrow(1, 0, 24), inputs[2]}, upstream);
+  for (size_t i = 0; i < found.size(); ++i) CHECK(test::bitwise_equal(found[i], expected[i]));
+}
+
+TEST_CASE("the norms give the same bytes for any number of threads") {
+  const int before = at::get_num_threads();
+  const auto inputs = test::converted(random_inputs(500, 40, true, 7), at::kFloat);
+  const auto upstream = test::random_normal({500, 40}, 8, at::kFloat);
+  at::set_num_threads(1);
+  const auto one = test::output_and_gradients(norm_on(Path::automatic), inputs, upstream);
+  at::set_num_threads(2);
+  const auto two = test::output_and_gradients(norm_on(Path::automatic), inputs, upstream);
+  at::set_num_threads(before);
+  for (size_t i = 0; i < one.size(); ++i) CHECK(test::bitwise_equal(one[i], two[i]));
+}
+
+TEST_CASE("the norms refuse shapes that do not fit") {
+  CHECK_THROWS_AS(ops::rms_norm(at::ones({3, 2}), at::ones({3}), kEps), std::invalid_argument);
+  CHECK_THROWS_AS(ops::gated_rms_norm(at::ones({3, 2}), at::ones({2, 2}), at::ones({2}), kEps), std::invalid_argument);
+}
+
+TEST_CASE("the norms on a GPU agree with the fp64 reference", "[gpu]") {
+  for (const bool gated : {false, true}) {
+    for (const auto& [dtype, tolerance] : {std::pair{at::kFloat, 3e-6}, std::pair{at::kBFloat16, 8e-3}}) {
+      CAPTURE(gated, at::toString(dtype));
+      const auto inputs = test::converted(random_inputs(200, 128, gated, 11), dtype);
+      const auto upstream = test::random_normal({200, 128}, 12, dtype);
+      const auto expected = test::output_and_gradients(norm_on(Path::reference),
+                                                       test::converted(inputs, at::kDouble), upstream);
+      check_close(test::output_and_gradients(norm_on(Path::automatic), test::converted(inputs, dtype, at::kCUDA),
+                                             upstream),
+                  expected, tolerance);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace hax

@@ -1,0 +1,176 @@
+// Sparse attention: kernel and composite against the reference in fp64, outputs and every gradient.
+#include "lib/ops/sparse_attention.h"
+#include "tests/catch.h"
+#include "tests/ops/key_sets.h"
+
+namespace hax::test {
+namespace {
+
+using ops::EmptyRow;
+using ops::Path;
+
+struct Problem {
+  Tensors inputs;  // Q, K, V in fp64
+  at::Tensor grad_output;
+};
+
+Problem random_problem(int64_t T, int64_t d_qk, int64_t d_v, uint32_t seed) {
+  return {{random_normal({T, d_qk}, seed), random_normal({T, d_qk}, seed + 1), random_normal({T, d_v}, seed + 2)},
+          random_normal({T, d_v}, seed + 3)};
+}
+
+TensorFunction attention(const ops::KeySet& keys, const ops::PackedLayout& layout, Path path,
+                         int64_t max_pairs = ops::kMaxPairs) {
+  return [&, path, max_pairs](const Tensors& in) {
+    return ops::sparse_attention(in[0], in[1], in[2], keys, layout, path, max_pairs);
+  };
+}
+
+void check_close(const Tensors& actual, const Tensors& expected, double tolerance) {
+  const char* names[] = {"output", "dQ", "dK", "dV"};
+  for (size_t i = 0; i < expected.size(); ++i) {
+    CAPTURE(names[i]);
+    CHECK(relative_error(actual[i], expected[i]) <= tolerance);
+  }
+}
+
+TEST_CASE("Sparse attention, every pattern and pair: kernel and composite are the reference") {
+  const std::vector<int64_t> lengths = {1, 2, 21, 9, 34};
+  const auto layout = layout_of(lengths, 40);
+  // Lengths compiled into the kernel, and others.
+  for (auto [d_qk, d_v] : {std::pair{16, 64}, std::pair{7, 10}}) {
+    const Problem problem = random_problem(layout.total(), d_qk, d_v, 11);
+    for (EmptyRow empty_row : {EmptyRow::zero, EmptyRow::uniform}) {
+      for (int64_t width : {1, 5, 60}) {
+        for (const auto& [name, keys] : all_key_sets(layout, width, empty_row, 3)) {
+          CAPTURE(name, width, d_qk, empty_row == EmptyRow::uniform);
+          const auto exact =
+              output_and_gradients(attention(keys, layout, Path::reference), problem.inputs, problem.grad_output);
+          check_close(
+              output_and_gradients(attention(keys, layout, Path::composite), problem.inputs, problem.grad_output), exact,
+              1e-13);
+          const Tensors fp32 = converted(problem.inputs, at::kFloat);
+          check_close(output_and_gradients(attention(keys, layout, Path::automatic), fp32, problem.grad_output), exact,
+                      3e-6);
+          check_close(output_and_gradients(attention(keys, layout, Path::composite), fp32, problem.grad_output), exact,
+                      3e-6);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("Sparse attention at the sizes of a model: kernel and composite agree with fp64") {
+  const auto layout = layout_of({74, 150, 3});
+  const Problem problem = random_problem(layout.total(), 32, 128, 21);
+  for (const auto& [name, keys] : all_key_sets(layout, 16, EmptyRow::zero, 8)) {
+    CAPTURE(name);
+    const auto exact =
+        output_and_gradients(attention(keys, layout, Path::composite), problem.inputs, problem.grad_output);
+    check_close(output_and_gradients(attention(keys, layout, Path::automatic), converted(problem.inputs, at::kFloat),
+                                     problem.grad_output),
+                exact, 4e-6);
+  }
+}
+
+TEST_CASE("The reference's gradients are those of central differences") {
+  const auto layout = layout_of({1, 7, 4}, 9);
+  const Problem problem = random_problem(layout.total(), 3, 4, 31);
+  for (const auto& [name, keys] : all_key_sets(layout, 2, EmptyRow::uniform, 4)) {
+    CAPTURE(name);
+    const auto f = attention(keys, layout, Path::reference);
+    check_close(output_and_gradients(f, problem.inputs, problem.grad_output),
+                output_and_differences(f, problem.inputs, problem.grad_output), 1e-8);
+  }
+}
+
+TEST_CASE("The composite in blocks is the composite at once") {
+  const auto layout = layout_of({12, 5, 20}, 25);
+  const Problem problem = random_problem(layout.total(), 4, 6, 41);
+  for (EmptyRow empty_row : {EmptyRow::zero, EmptyRow::uniform}) {
+    for (const auto& [name, keys] : all_key_sets(layout, 3, empty_row, 6)) {
+      const auto whole =
+          output_and_gradients(attention(keys, layout, Path::composite), problem.inputs, problem.grad_output);
+      for (int64_t max_pairs : {1, 100, 500}) {
+        CAPTURE(name, max_pairs);
+        check_close(output_and_gradients(attention(keys, layout, Path::composite, max_pairs), problem.inputs,
+                                         problem.grad_output),
+                    whole, 1e-13);
+      }
+    }
+  }
+}
+
+TEST_CASE("Scores far apart neither overflow nor vanish") {
+  const auto layout = layout_of({6});
+  Problem problem = random_problem(6, 4, 4, 51);
+  problem.inputs[0] *= 1000;
+  const ops::KeySet keys{{ops::FullMembership{}}};
+  const auto exact =
+      output_and_gradients(attention(keys, layout, Path::reference), problem.inputs, problem.grad_output);
+  for (Path path : {Path::automatic, Path::composite}) {
+    const auto actual =
+        output_and_gradients(attention(keys, layout, path), converted(problem.inputs, at::kFloat), problem.grad_output);
+    CHECK(relative_error(actual[0], exact[0]) <= 1e-3);  // a score of 1000s carries an error of 1e-4
+    for (const auto& tensor : actual) CHECK(tensor.isfinite().all().item<bool>());
+  }
+}
+
+TEST_CASE("The kernel gives the same bits for any number of threads, and for strided inputs") {
+  const auto layout = layout_of(random_lengths(23, 60, 7));
+  const int64_t T = layout.total();
+  const Tensors wide = converted({random_normal({T, 40}, 1), random_normal({T, 33}, 2), random_normal({T, 100}, 3)},
+                                 at::kFloat);
+  const at::Tensor grad_output = random_normal({T, 64}, 4);
+  const Tensors sliced{wide[0].slice(1, 5, 37), wide[1].slice(1, 0, 32), wide[2].slice(1, 30, 94)};
+  Tensors dense;
+  for (const auto& tensor : sliced) dense.push_back(tensor.clone());
+  const auto parts = all_memberships(layout, 8, 9);
+  const ops::KeySet keys{{parts[4].membership, parts[5].membership}, EmptyRow::zero};
+  const int threads_before = at::get_num_threads();
+  at::set_num_threads(1);
+  const auto one = output_and_gradients(attention(keys, layout, Path::automatic), dense, grad_output);
+  for (int threads : {1, 2, 3, 5}) {
+    at::set_num_threads(threads);
+    for (const Tensors& inputs : {dense, sliced}) {
+      const auto many = output_and_gradients(attention(keys, layout, Path::automatic), inputs, grad_output);
+      for (size_t i = 0; i < one.size(); ++i) CHECK(bitwise_equal(many[i], one[i]));
+    }
+  }
+  at::set_num_threads(threads_before);
+}
+
+TEST_CASE("Shapes that do not fit are refused") {
+  const auto layout = layout_of({4});
+  const auto x = at::zeros({4, 3});
+  CHECK_THROWS_AS(ops::sparse_attention(x, at::zeros({4, 2}), x, {}, layout), std::invalid_argument);
+  CHECK_THROWS_AS(ops::sparse_attention(x, x, at::zeros({5, 3}), {}, layout), std::invalid_argument);
+}
+
+TEST_CASE("Sparse attention on a GPU is that on the CPU", "[gpu]") {
+  const auto lengths = random_lengths(9, 300, 12);
+  const auto layout = layout_of(lengths, 320), device_layout = layout_of(lengths, 320, at::kCUDA);
+  const Problem problem = random_problem(layout.total(), 32, 128, 61);
+  for (EmptyRow empty_row : {EmptyRow::zero, EmptyRow::uniform}) {
+    const auto sets = all_key_sets(layout, 16, empty_row, 13);
+    const auto device_sets = all_key_sets(device_layout, 16, empty_row, 13);
+    for (size_t s = 0; s < sets.size(); ++s) {
+      CAPTURE(sets[s].name);
+      for (auto [dtype, tolerance] : {std::pair{at::kFloat, 1e-5}, std::pair{at::kBFloat16, 8e-3}}) {
+        // Both start from the same rounded numbers.
+        const Tensors rounded = converted(converted(problem.inputs, dtype), at::kDouble);
+        const at::Tensor grad_output = problem.grad_output.to(dtype).to(at::kDouble);
+        const auto exact =
+            output_and_gradients(attention(sets[s].keys, layout, Path::composite), rounded, grad_output);
+        for (int64_t max_pairs : {int64_t{100000}, ops::kMaxPairs}) {
+          check_close(output_and_gradients(attention(device_sets[s].keys, device_layout, Path::automatic, max_pairs),
+                                           converted(rounded, dtype, at::kCUDA), grad_output),
+                      exact, tolerance);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace hax::test
