@@ -32,8 +32,8 @@ void bench_generation(const TaskConfig& task, const DataConfig& data, const std:
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   const auto row = [&](const char* name, double value, const char* unit) {
-    out << std::left << std::setw(26) << name << std::right << std::fixed << std::setprecision(2) << std::setw(14)
-        << value << " " << unit << "\n";
+    out << std::left << std::setw(26) << name << std::right << std::fixed << std::setprecision(2)
+        << std::setw(14) << value << " " << unit << "\n";
   };
   row("threads", options.threads, "");
   row("examples", static_cast<double>(report.examples), "");

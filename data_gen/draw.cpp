@@ -17,12 +17,16 @@ bool opens_line(Role role, Role previous, bool first) {
     case Role::bos:
     case Role::separator:
     case Role::context:
-    case Role::query_context: return true;
+    case Role::query_context:
+      return true;
     case Role::pair_key:
-    case Role::pair_value: return false;
+    case Role::pair_value:
+      return false;
     case Role::query:
-    case Role::filler: return previous != role;
-    default: return false;
+    case Role::filler:
+      return previous != role;
+    default:
+      return false;
   }
 }
 
@@ -59,7 +63,8 @@ std::string draw(const Task& task, const Example& example) {
     if (opens || (column + word.size() + 1 > kWidth && !glued)) {
       if (i > 0) out << '\n';
       std::string role(role_name(roles[i]));
-      out << std::setw(6) << i << "  " << std::left << std::setw(static_cast<int>(kMargin) - 8) << role << std::right;
+      out << std::setw(6) << i << "  " << std::left << std::setw(static_cast<int>(kMargin) - 8) << role
+          << std::right;
       column = kMargin;
     } else if (!glued) {
       out << ' ';

@@ -28,9 +28,12 @@ class Stopwatch {
 
 int64_t examples_of(const DataConfig& data, Split split) {
   switch (split) {
-    case Split::train: return data.train_examples;
-    case Split::valid: return data.valid_examples;
-    case Split::test: return data.test_examples;
+    case Split::train:
+      return data.train_examples;
+    case Split::valid:
+      return data.valid_examples;
+    case Split::test:
+      return data.test_examples;
   }
   return 0;
 }
@@ -97,7 +100,8 @@ class Generator {
 
 }  // namespace
 
-void draw_example(const Task& task, int64_t seed, Split split, int64_t index, uint32_t attempt, Example& result) {
+void draw_example(const Task& task, int64_t seed, Split split, int64_t index, uint32_t attempt,
+                  Example& result) {
   RandomStream random({static_cast<uint64_t>(seed), Purpose::example, static_cast<uint32_t>(split), attempt,
                        static_cast<uint32_t>(index)});
   task.example(random, index, result);

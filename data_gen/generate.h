@@ -18,9 +18,9 @@
 namespace hax {
 
 struct GenerateOptions {
-  std::string out;              // folder, new or empty
-  int threads = 0;              // 0: all cores
-  std::string program_version;  // recorded in the manifest
+  std::string out;                                            // folder, new or empty
+  int threads = 0;                                            // 0: all cores
+  std::string program_version;                                // recorded in the manifest
   std::function<void(int64_t done, int64_t total)> progress;  // examples; may be empty
   std::function<bool()> should_stop;                          // asked between blocks; may be empty
 };
@@ -39,7 +39,8 @@ struct GenerateReport {
 };
 
 // The one way to draw an example of a split. `seed` is data.seed.
-void draw_example(const Task& task, int64_t seed, Split split, int64_t index, uint32_t attempt, Example& result);
+void draw_example(const Task& task, int64_t seed, Split split, int64_t index, uint32_t attempt,
+                  Example& result);
 
 // Throws UsageError naming the numbers when some size has fewer distinct examples than the three splits
 // ask for together, or when a count or the seed is out of range.
@@ -47,6 +48,7 @@ void check_counts(const Task& task, const DataConfig& data);
 
 // Writes the three splits and the manifest. Uses seed and example counts of `data`. Throws UsageError
 // before anything is written, RuntimeError when the disk fails (nothing is left then).
-GenerateReport generate_dataset(const TaskConfig& task, const DataConfig& data, const GenerateOptions& options);
+GenerateReport generate_dataset(const TaskConfig& task, const DataConfig& data,
+                                const GenerateOptions& options);
 
 }  // namespace hax

@@ -15,8 +15,8 @@ void require(bool condition, const std::string& key, const std::string& fault) {
 
 void require_range(const std::string& name, int64_t low, int64_t high) {
   require(low >= 1, name + "_min", "must be at least 1, found " + std::to_string(low));
-  require(high >= low, name + "_max", "must be at least " + name + "_min = " + std::to_string(low) + ", found " +
-                                          std::to_string(high));
+  require(high >= low, name + "_max",
+          "must be at least " + name + "_min = " + std::to_string(low) + ", found " + std::to_string(high));
   require(high <= 4096, name + "_max", "must be at most 4096, found " + std::to_string(high));
 }
 
@@ -63,9 +63,12 @@ JointRecall::JointRecall(const JointRecallConfig& config) : config_(config) {
 }
 
 std::string JointRecall::parameters() const {
-  return nlohmann::json{{"n_context_min", config_.n_context_min}, {"n_context_max", config_.n_context_max},
-                        {"n_key_min", config_.n_key_min},         {"n_key_max", config_.n_key_max},
-                        {"n_value", config_.n_value},             {"vocab_size", config_.vocab_size}}
+  return nlohmann::json{{"n_context_min", config_.n_context_min},
+                        {"n_context_max", config_.n_context_max},
+                        {"n_key_min", config_.n_key_min},
+                        {"n_key_max", config_.n_key_max},
+                        {"n_value", config_.n_value},
+                        {"vocab_size", config_.vocab_size}}
       .dump();
 }
 
@@ -156,14 +159,15 @@ JointRecall::Size JointRecall::size_of(const std::vector<int32_t>& tokens) const
 std::string JointRecall::fault(const Example& example) const {
   const Size s = size_of(example.tokens);
   if (s.n_context == 0) return "the first half is no table of contexts, keys and values up to a SEP (4)";
-  if (s.n_context < config_.n_context_min || s.n_context > config_.n_context_max || s.n_key < config_.n_key_min ||
-      s.n_key > config_.n_key_max) {
+  if (s.n_context < config_.n_context_min || s.n_context > config_.n_context_max ||
+      s.n_key < config_.n_key_min || s.n_key > config_.n_key_max) {
     return "a table of " + std::to_string(s.n_context) + " contexts and " + std::to_string(s.n_key) +
            " keys, outside the task's sizes";
   }
   const int64_t length = 2 * half_length(s) + 2;
   if (static_cast<int64_t>(example.tokens.size()) != length) {
-    return std::to_string(example.tokens.size()) + " tokens, a table of this size makes " + std::to_string(length);
+    return std::to_string(example.tokens.size()) + " tokens, a table of this size makes " +
+           std::to_string(length);
   }
   const auto wrong = [&](int64_t position, const std::string& wanted) {
     return "token " + std::to_string(example.tokens[static_cast<size_t>(position)]) + " at position " +
@@ -194,13 +198,15 @@ std::string JointRecall::fault(const Example& example) const {
         key_seen[static_cast<size_t>(key)] = true;
         if (!is_value(value)) return wrong(at + 1, "a value");
         int32_t& entry = table[static_cast<size_t>(context * s.n_key + key)];
-        if (asking && entry != value) return wrong(at + 1, std::to_string(entry) + ", as the first half says");
+        if (asking && entry != value)
+          return wrong(at + 1, std::to_string(entry) + ", as the first half says");
         entry = value;
         if (asking) targets.push_back(value);
       }
     }
   }
-  if (example.scored != scored_positions(s)) return "the scored positions are not the keys of the second half";
+  if (example.scored != scored_positions(s))
+    return "the scored positions are not the keys of the second half";
   if (example.targets != targets) return "the targets are not the tokens after the scored positions";
   const std::vector<int32_t> slices = {static_cast<int32_t>(s.n_context), static_cast<int32_t>(s.n_key)};
   if (example.slices != slices) return "the slices are not the table's size";
@@ -244,7 +250,8 @@ std::vector<int32_t> JointRecall::oracle(const Example& example) const {
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] == kSeparator) asking = true;
     if (is_context(tokens[i])) context = tokens[i];
-    if (!asking && is_value(tokens[i]) && i > 0 && is_key(tokens[i - 1])) entry(context, tokens[i - 1]) = tokens[i];
+    if (!asking && is_value(tokens[i]) && i > 0 && is_key(tokens[i - 1]))
+      entry(context, tokens[i - 1]) = tokens[i];
     if (next < example.scored.size() && static_cast<size_t>(example.scored[next]) == i) {
       answers.push_back(is_key(tokens[i]) ? entry(context, tokens[i]) : -1);
       ++next;

@@ -46,9 +46,11 @@ double log2_falling(int64_t n, int64_t k) {
 
 Mqar::Mqar(const MqarConfig& config) : config_(config) {
   const int64_t length = config.input_seq_len;
-  require(config.num_kv_pairs >= 1, "num_kv_pairs", "must be at least 1, found " + std::to_string(config.num_kv_pairs));
+  require(config.num_kv_pairs >= 1, "num_kv_pairs",
+          "must be at least 1, found " + std::to_string(config.num_kv_pairs));
   require(length % 2 == 0, "input_seq_len", "must be even, found " + std::to_string(length));
-  require(length <= (int64_t{1} << 24), "input_seq_len", "must be at most 2^24, found " + std::to_string(length));
+  require(length <= (int64_t{1} << 24), "input_seq_len",
+          "must be at most 2^24, found " + std::to_string(length));
   require(config.num_kv_pairs <= length / 4, "num_kv_pairs",
           "must be at most input_seq_len / 4 = " + std::to_string(length / 4) + ", found " +
               std::to_string(config.num_kv_pairs));
@@ -165,9 +167,11 @@ std::string Mqar::fault(const Example& example) const {
     if (seen[static_cast<size_t>(token)]) return wrong(i, "unlike every key and value before");
     seen[static_cast<size_t>(token)] = true;
   }
-  if (static_cast<int64_t>(example.scored.size()) != pairs || example.targets.size() != example.scored.size()) {
-    return std::to_string(example.scored.size()) + " scored positions and " + std::to_string(example.targets.size()) +
-           " targets instead of one for each of " + std::to_string(pairs) + " keys";
+  if (static_cast<int64_t>(example.scored.size()) != pairs ||
+      example.targets.size() != example.scored.size()) {
+    return std::to_string(example.scored.size()) + " scored positions and " +
+           std::to_string(example.targets.size()) + " targets instead of one for each of " +
+           std::to_string(pairs) + " keys";
   }
   std::vector<bool> asked(static_cast<size_t>(config_.vocab_size));
   int32_t previous = -1;
@@ -198,7 +202,8 @@ std::string Mqar::fault(const Example& example) const {
       }
     }
   }
-  const std::vector<int32_t> slices = {static_cast<int32_t>(pairs), static_cast<int32_t>(config_.input_seq_len)};
+  const std::vector<int32_t> slices = {static_cast<int32_t>(pairs),
+                                       static_cast<int32_t>(config_.input_seq_len)};
   if (example.slices != slices) return "the slices are not (num_kv_pairs, input_seq_len)";
   return "";
 }

@@ -28,8 +28,8 @@ std::vector<std::string> foreign_names(const std::string& folder) {
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
     const bool ours = name == kMarker || std::any_of(kSplits.begin(), kSplits.end(), [&](Split split) {
-      return name == fs::path(split_path(folder, split)).filename().string();
-    });
+                        return name == fs::path(split_path(folder, split)).filename().string();
+                      });
     if (!ours) names.push_back(name);
   }
   std::sort(names.begin(), names.end());
@@ -47,19 +47,22 @@ OutputFolder::OutputFolder(const std::string& path) : path_(path) {
     make_directories(path);
     made_ = true;
   } else if (fs::exists(manifest_path(path))) {
-    throw UsageError("--out " + path + ": already holds a dataset (manifest.json); name another folder, or remove it");
+    throw UsageError("--out " + path +
+                     ": already holds a dataset (manifest.json); name another folder, or remove it");
   } else if (!fs::is_empty(path)) {
     const bool interrupted = fs::exists(marker(path));
     if (interrupted) remove_stale_temporaries(path);
     const std::vector<std::string> foreign = foreign_names(path);
     if (!interrupted || !foreign.empty()) {
-      const std::string name = foreign.empty() ? fs::directory_iterator(path)->path().filename().string() : foreign[0];
+      const std::string name =
+          foreign.empty() ? fs::directory_iterator(path)->path().filename().string() : foreign[0];
       throw UsageError("--out " + path + ": is not empty (" + name +
                        ") and holds no interrupted generation; name a new or empty folder");
     }
     remove_partial(path);
   }
-  write_file(marker(path).string(), "A dataset is being generated here. Without manifest.json it is not whole.\n");
+  write_file(marker(path).string(),
+             "A dataset is being generated here. Without manifest.json it is not whole.\n");
 }
 
 OutputFolder::~OutputFolder() {

@@ -40,8 +40,10 @@ TaskConfig task_config(const Manifest& manifest) {
 
 std::unique_ptr<Task> make_task(const TaskConfig& config) {
   switch (config.name) {
-    case TaskKind::joint_recall: return std::make_unique<JointRecall>(config.joint_recall);
-    case TaskKind::mqar: return std::make_unique<Mqar>(config.mqar);
+    case TaskKind::joint_recall:
+      return std::make_unique<JointRecall>(config.joint_recall);
+    case TaskKind::mqar:
+      return std::make_unique<Mqar>(config.mqar);
   }
   throw std::invalid_argument("make_task: task kind " + std::to_string(static_cast<int>(config.name)));
 }
@@ -53,7 +55,8 @@ std::unique_ptr<Task> make_task(const Manifest& manifest, const std::string& fol
     const DataSpec& a = task->spec();
     const DataSpec& b = manifest.spec;
     if (task->parameters() == manifest.parameters && a.vocab_size == b.vocab_size &&
-        a.padded_tokens == b.padded_tokens && a.target_kind == b.target_kind && a.slice_columns == b.slice_columns) {
+        a.padded_tokens == b.padded_tokens && a.target_kind == b.target_kind &&
+        a.slice_columns == b.slice_columns) {
       return task;
     }
   } catch (const nlohmann::json::exception& error) {

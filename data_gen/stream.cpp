@@ -38,14 +38,15 @@ void TaskStream::example(int64_t index, Example& result) const {
     throw std::invalid_argument("TaskStream: index " + std::to_string(index) + " is not in [0, 2^56)");
   }
   for (uint32_t attempt = 0; attempt < kAttempts; ++attempt) {
-    RandomStream random({static_cast<uint64_t>(seed_), Purpose::stream_example, static_cast<uint32_t>(index >> 32),
-                         attempt, static_cast<uint32_t>(index)});
+    RandomStream random({static_cast<uint64_t>(seed_), Purpose::stream_example,
+                         static_cast<uint32_t>(index >> 32), attempt, static_cast<uint32_t>(index)});
     task_->example(random, index, result);
     if (!held_out_.contains(hash_tokens(result.tokens))) return;
   }
-  throw UsageError("data.source: stream finds nothing to draw for " + task_->size_name(index % task_->sizes()) +
-                   ": " + std::to_string(kAttempts) + " draws in a row are held out for evaluation (" +
-                   std::to_string(held_out_.size()) + " examples); use fewer evaluation examples or larger sizes");
+  throw UsageError("data.source: stream finds nothing to draw for " +
+                   task_->size_name(index % task_->sizes()) + ": " + std::to_string(kAttempts) +
+                   " draws in a row are held out for evaluation (" + std::to_string(held_out_.size()) +
+                   " examples); use fewer evaluation examples or larger sizes");
 }
 
 void TaskStream::append_example(int64_t index, Batch& batch) const {

@@ -19,7 +19,8 @@ ExampleSet evaluation_examples(const Dataset& dataset);
 class TaskStream : public ExampleSource {
  public:
   // `held_out_fingerprint` identifies the held-out set: the dataset's fingerprint, or "" for an empty one.
-  TaskStream(std::shared_ptr<const Task> task, int64_t seed, ExampleSet held_out, std::string held_out_fingerprint);
+  TaskStream(std::shared_ptr<const Task> task, int64_t seed, ExampleSet held_out,
+             std::string held_out_fingerprint);
 
   const DataSpec& spec() const override { return task_->spec(); }
   int64_t size() const override { return -1; }

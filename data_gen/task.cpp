@@ -6,18 +6,30 @@ namespace hax {
 
 std::string_view role_name(Role role) {
   switch (role) {
-    case Role::bos: return "bos";
-    case Role::context: return "context";
-    case Role::key: return "key";
-    case Role::value: return "value";
-    case Role::separator: return "separator";
-    case Role::query_context: return "query context";
-    case Role::query_key: return "query key";
-    case Role::answer: return "answer";
-    case Role::pair_key: return "pair key";
-    case Role::pair_value: return "pair value";
-    case Role::query: return "query";
-    case Role::filler: return "filler";
+    case Role::bos:
+      return "bos";
+    case Role::context:
+      return "context";
+    case Role::key:
+      return "key";
+    case Role::value:
+      return "value";
+    case Role::separator:
+      return "separator";
+    case Role::query_context:
+      return "query context";
+    case Role::query_key:
+      return "query key";
+    case Role::answer:
+      return "answer";
+    case Role::pair_key:
+      return "pair key";
+    case Role::pair_value:
+      return "pair value";
+    case Role::query:
+      return "query";
+    case Role::filler:
+      return "filler";
   }
   throw std::invalid_argument("role_name: " + std::to_string(static_cast<int>(role)));
 }

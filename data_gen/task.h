@@ -17,9 +17,9 @@ namespace hax {
 // What a token is doing at its position.
 enum class Role : uint8_t {
   bos,
-  context,        // joint recall, first half: opens the block of a context
-  key,            // joint recall, first half
-  value,          // joint recall, first half
+  context,  // joint recall, first half: opens the block of a context
+  key,      // joint recall, first half
+  value,    // joint recall, first half
   separator,
   query_context,  // joint recall, second half: the context asked about
   query_key,      // joint recall, second half: scored

@@ -39,7 +39,8 @@ struct Stem {
 
 Stem find_stem(const TextImport& options) {
   static const std::regex pattern(
-      "(max_n_context_(\\d{1,4})_max_n_key_(\\d{1,4})_seed_(\\d{1,18}))_(?:train|valid|test)_(?:inputs|mask)\\.txt");
+      "(max_n_context_(\\d{1,4})_max_n_key_(\\d{1,4})_seed_(\\d{1,18}))_(?:train|valid|test)_(?:inputs|mask)"
+      "\\.txt");
   if (!fs::is_directory(options.folder)) throw UsageError(options.folder + ": no such folder of text files");
   std::vector<Stem> found;
   for (const fs::directory_entry& entry : fs::directory_iterator(options.folder)) {
@@ -47,13 +48,15 @@ Stem find_stem(const TextImport& options) {
     std::smatch match;
     if (!std::regex_match(name, match, pattern)) continue;
     const Stem stem = {match[1], std::stoll(match[2]), std::stoll(match[3]), std::stoll(match[4])};
-    const bool known = std::any_of(found.begin(), found.end(), [&](const Stem& s) { return s.text == stem.text; });
+    const bool known =
+        std::any_of(found.begin(), found.end(), [&](const Stem& s) { return s.text == stem.text; });
     if (!known && (options.stem.empty() || options.stem == stem.text)) found.push_back(stem);
   }
   if (found.size() == 1) return found[0];
   const std::string form = "max_n_context_{C}_max_n_key_{K}_seed_{S}_{train,valid,test}_{inputs,mask}.txt";
   if (found.empty()) {
-    throw UsageError(options.folder + ": no files named " + (options.stem.empty() ? form : options.stem + "_..."));
+    throw UsageError(options.folder + ": no files named " +
+                     (options.stem.empty() ? form : options.stem + "_..."));
   }
   throw UsageError(options.folder + ": holds several sets of text files, e.g. " + found[0].text + " and " +
                    found[1].text + "; name one");
@@ -119,7 +122,8 @@ struct LineFault {
 LineFault parse_example(const JointRecall& task, const std::string& inputs, const std::string& mask,
                         Example& result) {
   const int64_t length = task.spec().padded_tokens;
-  if (std::string fault = parse_line(inputs, length, task.spec().vocab_size, "token", result.tokens); !fault.empty()) {
+  if (std::string fault = parse_line(inputs, length, task.spec().vocab_size, "token", result.tokens);
+      !fault.empty()) {
     return {false, fault};
   }
   std::vector<int32_t> bits;
@@ -160,8 +164,8 @@ void import_split(const JointRecall& task, Lines inputs, Lines masks, int thread
     });
     for (size_t i = 0; i < count; ++i) {
       if (!faults[i].text.empty()) {
-        throw DataError((faults[i].in_mask ? masks : inputs).path() + ":" + std::to_string(line + 1 + i) + ": " +
-                        faults[i].text);
+        throw DataError((faults[i].in_mask ? masks : inputs).path() + ":" + std::to_string(line + 1 + i) +
+                        ": " + faults[i].text);
       }
       smallest.n_context_min = std::min<int64_t>(smallest.n_context_min, examples[i].slices[0]);
       smallest.n_key_min = std::min<int64_t>(smallest.n_key_min, examples[i].slices[1]);
@@ -169,8 +173,9 @@ void import_split(const JointRecall& task, Lines inputs, Lines masks, int thread
     line += static_cast<int64_t>(count);
     if (input_lines.size() != mask_lines.size()) {
       const bool inputs_longer = input_lines.size() > mask_lines.size();
-      throw DataError((inputs_longer ? masks : inputs).path() + ": ends after line " + std::to_string(line) + ", but " +
-                      (inputs_longer ? inputs : masks).path() + " has more lines: each example needs one in both");
+      throw DataError((inputs_longer ? masks : inputs).path() + ": ends after line " + std::to_string(line) +
+                      ", but " + (inputs_longer ? inputs : masks).path() +
+                      " has more lines: each example needs one in both");
     }
     if (count == 0) return;
     columns.append(examples, threads);

@@ -24,21 +24,22 @@ Batch empty_batch(const DataSpec& spec) {
 void append(const DataSpec& spec, const Example& example, Batch& batch) {
   const auto length = static_cast<int64_t>(example.tokens.size());
   if (length > spec.padded_tokens) {
-    throw std::invalid_argument("append: an example of " + std::to_string(length) + " tokens, longer than the " +
-                                std::to_string(spec.padded_tokens) + " of its data spec");
+    throw std::invalid_argument("append: an example of " + std::to_string(length) +
+                                " tokens, longer than the " + std::to_string(spec.padded_tokens) +
+                                " of its data spec");
   }
   if (example.scored.size() != example.targets.size() || example.slices.size() != spec.slice_columns.size()) {
     throw std::invalid_argument("append: an example with " + std::to_string(example.scored.size()) +
-                                " scored positions, " + std::to_string(example.targets.size()) + " targets and " +
-                                std::to_string(example.slices.size()) + " slices");
+                                " scored positions, " + std::to_string(example.targets.size()) +
+                                " targets and " + std::to_string(example.slices.size()) + " slices");
   }
   const int64_t kept = std::min(length, spec.input_length());
   const int32_t start = batch.cu_seqlens.back();
   for (size_t i = 0; i < example.scored.size(); ++i) {
     const int32_t position = example.scored[i];
     if (position < 0 || position >= kept) {
-      throw std::invalid_argument("append: scored position " + std::to_string(position) + " outside the model's " +
-                                  std::to_string(kept) + " tokens");
+      throw std::invalid_argument("append: scored position " + std::to_string(position) +
+                                  " outside the model's " + std::to_string(kept) + " tokens");
     }
     batch.scored.push_back(start + position);
   }

@@ -37,7 +37,8 @@ uint64_t KeyedPermutation::encrypt(uint64_t value) const {
   for (uint32_t round = 0; round < kRounds; ++round) {
     const bool even = round % 2 == 0;
     const auto half = static_cast<uint32_t>(even ? right : left);
-    const uint32_t word = philox4x32_10({half, round, epoch_, static_cast<uint32_t>(Purpose::shuffle)}, key)[0];
+    const uint32_t word =
+        philox4x32_10({half, round, epoch_, static_cast<uint32_t>(Purpose::shuffle)}, key)[0];
     if (even) {
       left ^= word & left_mask;
     } else {

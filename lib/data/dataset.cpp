@@ -58,7 +58,8 @@ FileSource::FileSource(const std::string& folder, Split split, const Manifest& m
 }
 
 void FileSource::fail(const std::string& fault) const {
-  throw DataError(path_ + ": " + fault + "; it does not fit its manifest: generate the dataset again (hax gen-data)");
+  throw DataError(path_ + ": " + fault +
+                  "; it does not fit its manifest: generate the dataset again (hax gen-data)");
 }
 
 int64_t FileSource::offset(const std::byte* column, int64_t index) const {
@@ -73,7 +74,8 @@ void FileSource::check_tensors() const {
     const TensorInfo& info = file_.info(name);
     if (info.dtype != dtype || info.shape != shape) {
       fail("tensor '" + std::string(name) + "' is " + std::string(dtype_name(info.dtype)) + " " +
-           shape_text(info.shape) + " instead of " + std::string(dtype_name(dtype)) + " " + shape_text(shape));
+           shape_text(info.shape) + " instead of " + std::string(dtype_name(dtype)) + " " +
+           shape_text(shape));
     }
   };
   const auto length = [&](const char* name) {
@@ -107,9 +109,9 @@ void FileSource::check_contents(int threads) const {
       const int64_t end = offset(column, i + 1);
       // Subtraction is safe: begin was an end within [0, total] before, or is 0.
       if (end > total || end < begin || end - begin > longest) {
-        fail(std::string(name) + " of example " + std::to_string(i) + " run from " + std::to_string(begin) + " to " +
-             std::to_string(end) + ": they must ascend by at most " + std::to_string(longest) + " to " +
-             std::to_string(total));
+        fail(std::string(name) + " of example " + std::to_string(i) + " run from " + std::to_string(begin) +
+             " to " + std::to_string(end) + ": they must ascend by at most " + std::to_string(longest) +
+             " to " + std::to_string(total));
       }
     }
   };
@@ -124,8 +126,8 @@ void FileSource::check_contents(int threads) const {
       const int64_t bound = spec_.target_kind == TargetKind::next_token ? length - 1 : length;
       const int64_t scored_begin = offset(scored_offsets_, i);
       current.scored.resize(static_cast<size_t>(offset(scored_offsets_, i + 1) - scored_begin));
-      decode(scored_ + static_cast<size_t>(scored_begin) * dtype_size(position_dtype(spec_)), position_dtype(spec_),
-             current.scored);
+      decode(scored_ + static_cast<size_t>(scored_begin) * dtype_size(position_dtype(spec_)),
+             position_dtype(spec_), current.scored);
       int64_t previous = -1;
       for (int32_t position : current.scored) {
         if (position <= previous || position >= bound) {
@@ -151,9 +153,11 @@ void FileSource::check_contents(int threads) const {
 
 void FileSource::example(int64_t index, Example& result) const {
   if (index < 0 || index >= examples_) {
-    throw std::invalid_argument("FileSource: example " + std::to_string(index) + " of " + std::to_string(examples_));
+    throw std::invalid_argument("FileSource: example " + std::to_string(index) + " of " +
+                                std::to_string(examples_));
   }
-  const auto read = [](const std::byte* column, Dtype dtype, int64_t begin, int64_t end, std::vector<int32_t>& out) {
+  const auto read = [](const std::byte* column, Dtype dtype, int64_t begin, int64_t end,
+                       std::vector<int32_t>& out) {
     out.resize(static_cast<size_t>(end - begin));
     decode(column + static_cast<size_t>(begin) * dtype_size(dtype), dtype, out);
   };

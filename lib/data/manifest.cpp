@@ -12,7 +12,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::string_view kRemedy = "; generate the dataset again (hax gen-data) or copy it again from its source";
+constexpr std::string_view kRemedy =
+    "; generate the dataset again (hax gen-data) or copy it again from its source";
 
 json spec_to_json(const DataSpec& spec) {
   return json{{"task", spec.task},
@@ -43,7 +44,8 @@ class Reader {
     }
     const auto number = value.get<int64_t>();
     if (number < low || number > high) {
-      fail(key, "must be in [" + std::to_string(low) + ", " + std::to_string(high) + "], found " + value.dump());
+      fail(key,
+           "must be in [" + std::to_string(low) + ", " + std::to_string(high) + "], found " + value.dump());
     }
     return number;
   }
@@ -84,7 +86,8 @@ DataSpec read_spec(const Reader& reader) {
   spec.vocab_size = reader.integer("vocab_size", 1, INT32_MAX);
   spec.padded_tokens = reader.integer("padded_tokens", 1, INT32_MAX);
   const std::string kind = reader.text("target_kind");
-  if (kind != "label" && kind != "next_token") reader.fail("target_kind", "must be label or next_token, found " + kind);
+  if (kind != "label" && kind != "next_token")
+    reader.fail("target_kind", "must be label or next_token, found " + kind);
   spec.target_kind = kind == "label" ? TargetKind::label : TargetKind::next_token;
   spec.slice_columns = reader.texts("slice_columns");
   spec.chance = reader.number("chance");
@@ -95,9 +98,12 @@ DataSpec read_spec(const Reader& reader) {
 
 std::string_view split_name(Split split) {
   switch (split) {
-    case Split::train: return "train";
-    case Split::valid: return "valid";
-    case Split::test: return "test";
+    case Split::train:
+      return "train";
+    case Split::valid:
+      return "valid";
+    case Split::test:
+      return "test";
   }
   throw std::invalid_argument("split_name: " + std::to_string(static_cast<int>(split)));
 }
@@ -118,8 +124,8 @@ std::string manifest_path(const std::string& folder) {
 }
 
 std::string Manifest::fingerprint() const {
-  std::string text = std::string(kDatasetFormat) + " " + std::to_string(kDatasetVersion) + "\n" + parameters + "\n" +
-                     spec_to_json(spec).dump() + "\n";
+  std::string text = std::string(kDatasetFormat) + " " + std::to_string(kDatasetVersion) + "\n" + parameters +
+                     "\n" + spec_to_json(spec).dump() + "\n";
   for (Split which : kSplits) {
     text += std::string(split_name(which)) + " " + std::to_string(split(which).examples) + " " +
             split(which).checksum + "\n";
@@ -187,7 +193,8 @@ Manifest read_manifest(const std::string& folder) {
                              entry.integer("bytes", 0, kAny), entry.text("checksum")};
   }
   if (reader.text("fingerprint") != manifest.fingerprint()) {
-    reader.fail("fingerprint", "does not follow from the manifest's contents: the file was edited or damaged");
+    reader.fail("fingerprint",
+                "does not follow from the manifest's contents: the file was edited or damaged");
   }
   return manifest;
 }

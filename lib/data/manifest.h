@@ -18,8 +18,8 @@ namespace hax {
 // Values are part of the format: they key the random streams. Never renumber.
 enum class Split : uint8_t { train = 0, valid = 1, test = 2 };
 inline constexpr std::array<Split, 3> kSplits = {Split::train, Split::valid, Split::test};
-std::string_view split_name(Split split);              // "train"
-Split parse_split(std::string_view name);              // throws UsageError
+std::string_view split_name(Split split);  // "train"
+Split parse_split(std::string_view name);  // throws UsageError
 std::string split_path(const std::string& folder, Split split);
 std::string manifest_path(const std::string& folder);
 

@@ -42,19 +42,27 @@ Dtype position_dtype(const DataSpec& spec) { return spec.padded_tokens <= 65536 
 
 void encode(std::span<const int32_t> values, Dtype dtype, std::byte* bytes) {
   switch (dtype) {
-    case Dtype::u8: return encode_as<uint8_t>(values, bytes);
-    case Dtype::u16: return encode_as<uint16_t>(values, bytes);
-    case Dtype::i32: return encode_as<int32_t>(values, bytes);
-    default: throw std::invalid_argument("encode: dtype " + std::string(dtype_name(dtype)));
+    case Dtype::u8:
+      return encode_as<uint8_t>(values, bytes);
+    case Dtype::u16:
+      return encode_as<uint16_t>(values, bytes);
+    case Dtype::i32:
+      return encode_as<int32_t>(values, bytes);
+    default:
+      throw std::invalid_argument("encode: dtype " + std::string(dtype_name(dtype)));
   }
 }
 
 void decode(const std::byte* bytes, Dtype dtype, std::span<int32_t> values) {
   switch (dtype) {
-    case Dtype::u8: return decode_as<uint8_t>(bytes, values);
-    case Dtype::u16: return decode_as<uint16_t>(bytes, values);
-    case Dtype::i32: return decode_as<int32_t>(bytes, values);
-    default: throw std::invalid_argument("decode: dtype " + std::string(dtype_name(dtype)));
+    case Dtype::u8:
+      return decode_as<uint8_t>(bytes, values);
+    case Dtype::u16:
+      return decode_as<uint16_t>(bytes, values);
+    case Dtype::i32:
+      return decode_as<int32_t>(bytes, values);
+    default:
+      throw std::invalid_argument("decode: dtype " + std::string(dtype_name(dtype)));
   }
 }
 

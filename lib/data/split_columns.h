@@ -33,7 +33,8 @@ class SplitColumns {
   // `expected` examples: memory is reserved once the first ones show their length.
   SplitColumns(const DataSpec& spec, int64_t expected);
 
-  // The result does not depend on threads. Throws std::invalid_argument when an example does not fit the spec.
+  // The result does not depend on threads. Throws std::invalid_argument when an example does not fit the
+  // spec.
   void append(std::span<const Example> examples, int threads);
 
   int64_t examples() const { return static_cast<int64_t>(offsets_.size()) - 1; }

@@ -23,7 +23,7 @@ void check(const at::Tensor& logits, const at::Tensor& target) {
 
 // Row by row.
 CrossEntropy reference(const at::Tensor& logits, const at::Tensor& target) {
-  at::Tensor sum = at::zeros({}, logits.options());
+  at::Tensor sum = logits.narrow(0, 0, 0).sum();  // zero, and in the graph also without rows
   at::Tensor correct = at::zeros_like(target, at::kBool);
   for (int64_t s = 0; s < logits.size(0); ++s) {
     const int64_t wanted = target[s].item<int64_t>();
@@ -52,15 +52,15 @@ class CpuCrossEntropy : public torch::autograd::Function<CpuCrossEntropy> {
                                     " is outside a vocabulary of " + std::to_string(V));
       }
     }
-    at::Tensor losses = at::empty({S}, rows.options()), log_sum = at::empty({S}, rows.options());
+    at::Tensor losses = at::empty({S}, rows.options()), normalisers = at::empty({S, 2}, rows.options());
     at::Tensor correct = at::empty({S}, rows.options().dtype(at::kBool));
     at::parallel_for(0, S, kRowsAThread, [&](int64_t begin, int64_t end) {
       cpu::cross_entropy_forward(rows.const_data_ptr<float>(), wanted_data, V, losses.data_ptr<float>(),
-                                 log_sum.data_ptr<float>(), correct.data_ptr<bool>(), begin, end);
+                                 as_normalisers(normalisers), correct.data_ptr<bool>(), begin, end);
     });
     double sum = 0;
     for (int64_t s = 0; s < S; ++s) sum += losses.const_data_ptr<float>()[s];
-    ctx->save_for_backward({rows, wanted, log_sum});
+    ctx->save_for_backward({rows, wanted, normalisers});
     ctx->mark_non_differentiable({correct});
     return {at::scalar_tensor(sum / static_cast<double>(std::max<int64_t>(S, 1)), rows.options()), correct};
   }
@@ -74,9 +74,15 @@ class CpuCrossEntropy : public torch::autograd::Function<CpuCrossEntropy> {
     const float scale = gradients[0].item<float>() / static_cast<float>(std::max<int64_t>(S, 1));
     at::parallel_for(0, S, kRowsAThread, [&](int64_t begin, int64_t end) {
       cpu::cross_entropy_backward(logits.const_data_ptr<float>(), saved[1].const_data_ptr<int64_t>(), logits.size(1),
-                                  saved[2].const_data_ptr<float>(), scale, dlogits.data_ptr<float>(), begin, end);
+                                  as_normalisers(saved[2]), scale, dlogits.data_ptr<float>(), begin, end);
     });
     return {dlogits, at::Tensor()};
+  }
+
+ private:
+  static cpu::Normaliser* as_normalisers(const at::Tensor& pairs) {
+    static_assert(sizeof(cpu::Normaliser) == 2 * sizeof(float));
+    return reinterpret_cast<cpu::Normaliser*>(pairs.data_ptr<float>());
   }
 };
 

@@ -47,7 +47,8 @@ TEST_CASE("append packs examples as the model reads them") {
   CHECK(batch.max_seqlen() == 0);
   CHECK(batch.padded_length == 4);
   append(spec, {{1, 2, 3}, {1}, {3}, {7}}, batch);
-  append(spec, {{4, 5, 6, 7, 8}, {1, 3}, {6, 8}, {9}}, batch);  // fills the row: the last token is an answer alone
+  append(spec, {{4, 5, 6, 7, 8}, {1, 3}, {6, 8}, {9}},
+         batch);  // fills the row: the last token is an answer alone
   CHECK(batch.size() == 2);
   CHECK(batch.max_seqlen() == 4);
   CHECK(batch.tokens == std::vector<int32_t>{1, 2, 3, 4, 5, 6, 7});
@@ -133,10 +134,12 @@ TEST_CASE("batches of a finite source read every example once an epoch and cross
   }
   CHECK(orders.size() == 4);
   // A step is drawn alone as in a row.
-  CHECK(BatchSequence(source, 42, 4).indices(7) == std::vector<int64_t>(read.begin() + 28, read.begin() + 32));
+  CHECK(BatchSequence(source, 42, 4).indices(7) ==
+        std::vector<int64_t>(read.begin() + 28, read.begin() + 32));
   const Batch batch = batches.batch(7);
   CHECK(batch.size() == 4);
-  for (int b = 0; b < 4; ++b) CHECK(batch.slices[static_cast<size_t>(b)] == read[static_cast<size_t>(28 + b)]);
+  for (int b = 0; b < 4; ++b)
+    CHECK(batch.slices[static_cast<size_t>(b)] == read[static_cast<size_t>(28 + b)]);
   CHECK_THROWS_AS(BatchSequence(Counting(0), 1, 4), std::invalid_argument);
   CHECK_THROWS_AS(BatchSequence(source, 1, 0), std::invalid_argument);
 }

@@ -1,6 +1,7 @@
 #include "lib/data/dataset.h"
 
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "data_gen/generate.h"
@@ -32,9 +33,13 @@ DataSpec small_spec(TargetKind kind, int64_t vocab_size = 50) {
 std::vector<Example> small_examples(const DataSpec& spec) {
   const auto top = static_cast<int32_t>(spec.vocab_size - 1);
   if (spec.target_kind == TargetKind::label) {
-    return {{{1, 2, 3}, {0, 2}, {4, top}, {7, -1}}, {{5}, {}, {}, {8, 2}}, {{top, 0, 1, 2, 3, 4}, {5}, {0}, {9, 3}}};
+    return {{{1, 2, 3}, {0, 2}, {4, top}, {7, -1}},
+            {{5}, {}, {}, {8, 2}},
+            {{top, 0, 1, 2, 3, 4}, {5}, {0}, {9, 3}}};
   }
-  return {{{1, 2, 3}, {0, 1}, {2, 3}, {7, -1}}, {{5}, {}, {}, {8, 2}}, {{0, 1, 2, 3, 4, top}, {4}, {top}, {9, 3}}};
+  return {{{1, 2, 3}, {0, 1}, {2, 3}, {7, -1}},
+          {{5}, {}, {}, {8, 2}},
+          {{0, 1, 2, 3, 4, top}, {4}, {top}, {9, 3}}};
 }
 
 // A dataset written by hand.
@@ -133,7 +138,7 @@ TEST_CASE("a damaged dataset is refused by name") {
     for (size_t at = 0; at < good.size(); ++at) {
       std::string bad = good;
       bad[at] = static_cast<char>(bad[at] ^ 1);
-      write_file(valid, bad);
+      std::ofstream(valid, std::ios::binary) << bad;  // write_file would wait for the disk each time
       INFO("byte " << at);
       REQUIRE(mentions(open_error(folder), valid + ": checksum"));
     }
@@ -196,16 +201,20 @@ TEST_CASE("files whose checksums fit but whose contents do not are refused") {
     const DataSpec spec = small_spec(TargetKind::next_token);
     write_dataset(folder, spec, small_examples(spec));
     Manifest manifest = read_manifest(folder);
-    const auto length = [](const auto& column) { return std::vector<int64_t>{static_cast<int64_t>(column.size())}; };
-    std::vector<TensorToWrite> all = {{"tokens", Dtype::u8, length(c.tokens), as_bytes(c.tokens)},
-                                      {"offsets", Dtype::i64, length(c.offsets), as_bytes(c.offsets)},
-                                      {"scored", Dtype::u16, length(c.scored), as_bytes(c.scored)},
-                                      {"scored_offsets", Dtype::i64, length(c.scored_offsets), as_bytes(c.scored_offsets)},
-                                      {"slices", c.slice_dtype, {2, 2}, as_bytes(c.slices)}};
+    const auto length = [](const auto& column) {
+      return std::vector<int64_t>{static_cast<int64_t>(column.size())};
+    };
+    std::vector<TensorToWrite> all = {
+        {"tokens", Dtype::u8, length(c.tokens), as_bytes(c.tokens)},
+        {"offsets", Dtype::i64, length(c.offsets), as_bytes(c.offsets)},
+        {"scored", Dtype::u16, length(c.scored), as_bytes(c.scored)},
+        {"scored_offsets", Dtype::i64, length(c.scored_offsets), as_bytes(c.scored_offsets)},
+        {"slices", c.slice_dtype, {2, 2}, as_bytes(c.slices)}};
     std::erase_if(all, [&](const TensorToWrite& tensor) { return tensor.name == c.drop; });
     const std::string path = split_path(folder, Split::train);
     write_safetensors(path, all, {});
-    manifest.split(Split::train) = {2, 5, static_cast<int64_t>(std::filesystem::file_size(path)), file_checksum(path)};
+    manifest.split(Split::train) = {2, 5, static_cast<int64_t>(std::filesystem::file_size(path)),
+                                    file_checksum(path)};
     write_manifest(folder, manifest);
     const std::string message = open_error(folder);
     CHECK((message.empty() || mentions(message, path)));
@@ -213,20 +222,61 @@ TEST_CASE("files whose checksums fit but whose contents do not are refused") {
   };
   Columns c;
   REQUIRE(error(c).empty());
-  SECTION("tensor missing") { c.drop = "scored"; CHECK(mentions(error(c), "no tensor 'scored'")); }
-  SECTION("wrong dtype") { c.slice_dtype = Dtype::u32; CHECK(mentions(error(c), "slices")); }
-  SECTION("wrong shape") { c.offsets = {0, 3, 4, 5}; CHECK(mentions(error(c), "offsets")); }
-  SECTION("offsets fall") { c.offsets = {0, 6, 5}; CHECK(mentions(error(c), "offsets")); }
-  SECTION("offsets negative") { c.offsets = {0, -1, 5}; CHECK(mentions(error(c), "offsets")); }
-  SECTION("offsets start late") { c.offsets = {1, 3, 5}; CHECK(mentions(error(c), "offsets")); }
-  SECTION("offsets end early") { c.offsets = {0, 3, 4}; CHECK(mentions(error(c), "offsets")); }
-  SECTION("offsets huge") { c.offsets = {0, INT64_MAX, 5}; CHECK(mentions(error(c), "offsets")); }
-  SECTION("scored offsets fall") { c.scored_offsets = {0, 4, 3}; CHECK(mentions(error(c), "scored_offsets")); }
-  SECTION("example longer than the padded row") {
-    c.tokens = {1, 2, 3, 4, 5, 6, 7, 8}; c.offsets = {0, 7, 8}; CHECK(mentions(error(c), "offsets"));
+  SECTION("tensor missing") {
+    c.drop = "scored";
+    CHECK(mentions(error(c), "no tensor 'scored'"));
   }
-  SECTION("token outside the vocabulary") { c.tokens[4] = 50; CHECK(mentions(error(c), "vocabulary")); }
-  SECTION("scored past the last question") { c.scored = {0, 2, 0}; CHECK(mentions(error(c), "scored position 2")); }
-  SECTION("scored out of order") { c.scored = {1, 0, 0}; CHECK(mentions(error(c), "scored position 0")); }
-  SECTION("scored twice") { c.scored = {1, 1, 0}; CHECK(mentions(error(c), "scored position 1")); }
+  SECTION("wrong dtype") {
+    c.slice_dtype = Dtype::u32;
+    CHECK(mentions(error(c), "slices"));
+  }
+  SECTION("wrong shape") {
+    c.offsets = {0, 3, 4, 5};
+    CHECK(mentions(error(c), "offsets"));
+  }
+  SECTION("offsets fall") {
+    c.offsets = {0, 6, 5};
+    CHECK(mentions(error(c), "offsets"));
+  }
+  SECTION("offsets negative") {
+    c.offsets = {0, -1, 5};
+    CHECK(mentions(error(c), "offsets"));
+  }
+  SECTION("offsets start late") {
+    c.offsets = {1, 3, 5};
+    CHECK(mentions(error(c), "offsets"));
+  }
+  SECTION("offsets end early") {
+    c.offsets = {0, 3, 4};
+    CHECK(mentions(error(c), "offsets"));
+  }
+  SECTION("offsets huge") {
+    c.offsets = {0, INT64_MAX, 5};
+    CHECK(mentions(error(c), "offsets"));
+  }
+  SECTION("scored offsets fall") {
+    c.scored_offsets = {0, 4, 3};
+    CHECK(mentions(error(c), "scored_offsets"));
+  }
+  SECTION("example longer than the padded row") {
+    c.tokens = {1, 2, 3, 4, 5, 6, 7, 8};
+    c.offsets = {0, 7, 8};
+    CHECK(mentions(error(c), "offsets"));
+  }
+  SECTION("token outside the vocabulary") {
+    c.tokens[4] = 50;
+    CHECK(mentions(error(c), "vocabulary"));
+  }
+  SECTION("scored past the last question") {
+    c.scored = {0, 2, 0};
+    CHECK(mentions(error(c), "scored position 2"));
+  }
+  SECTION("scored out of order") {
+    c.scored = {1, 0, 0};
+    CHECK(mentions(error(c), "scored position 0"));
+  }
+  SECTION("scored twice") {
+    c.scored = {1, 1, 0};
+    CHECK(mentions(error(c), "scored position 1"));
+  }
 }

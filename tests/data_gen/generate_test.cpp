@@ -59,11 +59,13 @@ std::vector<std::string> bytes_of(const std::string& folder) {
 
 std::set<std::string> names_in(const std::string& folder) {
   std::set<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) names.insert(entry.path().filename().string());
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    names.insert(entry.path().filename().string());
   return names;
 }
 
-const std::set<std::string> kWhole = {"manifest.json", "test.safetensors", "train.safetensors", "valid.safetensors"};
+const std::set<std::string> kWhole = {"manifest.json", "test.safetensors", "train.safetensors",
+                                      "valid.safetensors"};
 
 }  // namespace
 
@@ -167,8 +169,8 @@ TEST_CASE("asking for more examples than exist is refused with the numbers, befo
   const Scratch scratch;
   // Sizes in turn: 9 + 4 + 4 = 17 examples of 1 x 1, and 16 exist.
   const DataConfig data = counts(36, 16, 16);
-  const std::string message = message_of<UsageError>(
-      [&] { generate_dataset(small_tables(1, 2), data, options_for(scratch / "d")); });
+  const std::string message =
+      message_of<UsageError>([&] { generate_dataset(small_tables(1, 2), data, options_for(scratch / "d")); });
   CHECK(mentions(message, "17"));
   CHECK(mentions(message, "16"));
   CHECK(mentions(message, "n_context 1, n_key 1"));

@@ -8,7 +8,8 @@ namespace hax::test {
 
 inline std::string golden_path(const std::string& name) {
   const char* folder = std::getenv("HAX_GOLDENS");
-  return (folder != nullptr ? std::string(folder) : std::string(HAX_SOURCE_DIR) + "/tests/golden") + "/" + name;
+  return (folder != nullptr ? std::string(folder) : std::string(HAX_SOURCE_DIR) + "/tests/golden") + "/" +
+         name;
 }
 
 }  // namespace hax::test

@@ -35,7 +35,8 @@ Example drawn(const Task& task, int64_t index, int64_t seed = 7) {
 }
 
 // An example from a padded row and its mask, nothing assumed.
-Example from_padded(const JointRecall& task, const std::vector<int32_t>& row, const std::vector<int8_t>& mask) {
+Example from_padded(const JointRecall& task, const std::vector<int32_t>& row,
+                    const std::vector<int8_t>& mask) {
   Example example;
   example.tokens = row;
   while (!example.tokens.empty() && example.tokens.back() == JointRecall::kPad) example.tokens.pop_back();
@@ -160,7 +161,8 @@ TEST_CASE("joint recall: the count of distinct examples is exact where it can be
   for (int64_t size = 0; size < task.sizes(); ++size) {
     std::set<std::vector<int32_t>> distinct;
     // 2x2 has 2^4 tables and (2! 2!^2)^2 orders: 1024. 40,000 draws miss one with probability 1e-14.
-    for (int64_t draw = 0; draw < 40000; ++draw) distinct.insert(drawn(task, size + task.sizes() * draw).tokens);
+    for (int64_t draw = 0; draw < 40000; ++draw)
+      distinct.insert(drawn(task, size + task.sizes() * draw).tokens);
     CHECK(static_cast<double>(distinct.size()) == Approx(std::exp2(task.log2_distinct(size))).epsilon(1e-12));
   }
 }

@@ -100,7 +100,9 @@ TEST_CASE("mqar: spec and refused parameters") {
   CHECK(task.spec().input_length() == 64);
   CHECK(task.spec().target_kind == TargetKind::label);
   CHECK(task.spec().slice_columns == std::vector<std::string>{"num_kv_pairs", "input_seq_len"});
-  const auto refused = [](const MqarConfig& config) { return message_of<UsageError>([&] { Mqar mqar(config); }); };
+  const auto refused = [](const MqarConfig& config) {
+    return message_of<UsageError>([&] { Mqar mqar(config); });
+  };
   CHECK(mentions(refused(config_of(8192, 63, 8, 0.01, true)), "task.mqar.input_seq_len"));
   CHECK(mentions(refused(config_of(64, 64, 8, 0.01, true)), "task.mqar.vocab_size"));
   CHECK(mentions(refused(config_of(8192, 64, 17, 0.01, true)), "task.mqar.num_kv_pairs"));
@@ -109,9 +111,9 @@ TEST_CASE("mqar: spec and refused parameters") {
 }
 
 TEST_CASE("mqar: every drawn example is one, and the oracle solves it") {
-  for (const MqarConfig& config :
-       {config_of(8192, 64, 8, 0.01, true), config_of(8192, 64, 16, 0.01, false), config_of(20, 16, 4, 0.5, true),
-        config_of(5, 4, 1, 1.0, false), config_of(256, 128, 32, 2.0, true)}) {
+  for (const MqarConfig& config : {config_of(8192, 64, 8, 0.01, true), config_of(8192, 64, 16, 0.01, false),
+                                   config_of(20, 16, 4, 0.5, true), config_of(5, 4, 1, 1.0, false),
+                                   config_of(256, 128, 32, 2.0, true)}) {
     const Mqar task(config);
     for (int64_t i = 0; i < 300; ++i) {
       const Example example = drawn(task, i);
@@ -128,7 +130,8 @@ TEST_CASE("mqar: the checker rejects mutated examples") {
   for (size_t position = 0; position < good.tokens.size(); ++position) {
     Example bad = good;
     // Another key or value: in the context it repeats, misses its range, or leaves its query alone.
-    bad.tokens[position] = position % 2 == 0 && position < 8 ? good.tokens[(position + 2) % 8] : 1 + good.tokens[0] % 30;
+    bad.tokens[position] =
+        position % 2 == 0 && position < 8 ? good.tokens[(position + 2) % 8] : 1 + good.tokens[0] % 30;
     if (bad.tokens[position] == good.tokens[position]) continue;
     INFO("position " << position);
     CHECK(task.fault(bad) != "");
@@ -201,8 +204,8 @@ TEST_CASE("mqar: official examples pass the checker and the oracle", "[golden]")
   REQUIRE(!cases.empty());
   for (const auto& c : cases) {
     const MqarConfig config = config_of(c[0], c[1], c[2], c[3], c[4]);
-    const std::string name = "v" + c[0].dump() + "_l" + c[1].dump() + "_k" + c[2].dump() + "_a" + c[3].dump() +
-                             (config.random_non_queries ? "_random" : "_zeros");
+    const std::string name = "v" + c[0].dump() + "_l" + c[1].dump() + "_k" + c[2].dump() + "_a" +
+                             c[3].dump() + (config.random_non_queries ? "_random" : "_zeros");
     const Mqar task(config);
     const auto inputs = file.values<int32_t>(name + "/inputs");
     const auto labels = file.values<int32_t>(name + "/labels");
@@ -219,7 +222,8 @@ TEST_CASE("mqar: official examples pass the checker and the oracle", "[golden]")
         example.scored.push_back(static_cast<int32_t>(i));
         example.targets.push_back(label);
       }
-      example.slices = {static_cast<int32_t>(config.num_kv_pairs), static_cast<int32_t>(config.input_seq_len)};
+      example.slices = {static_cast<int32_t>(config.num_kv_pairs),
+                        static_cast<int32_t>(config.input_seq_len)};
       INFO(name << ", row " << row);
       REQUIRE(task.fault(example) == "");
       REQUIRE(task.oracle(example) == example.targets);

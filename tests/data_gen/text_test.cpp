@@ -70,7 +70,8 @@ struct TextFolder {
     std::string bytes = read_file(path);
     change(bytes);
     write_file(path, bytes);
-    const std::string message = message_of<DataError>([&] { import_text(import_of(text, scratch / "again")); });
+    const std::string message =
+        message_of<DataError>([&] { import_text(import_of(text, scratch / "again")); });
     if (!message.empty()) CHECK(!std::filesystem::exists(scratch / "again"));
     return message;
   }
@@ -125,7 +126,8 @@ TEST_CASE("a generated dataset survives export and import") {
   CHECK(after.seed == 9);
   CHECK(after.fingerprint() == before.fingerprint());
   for (Split split : kSplits) CHECK(after.split(split).checksum == before.split(split).checksum);
-  CHECK(mentions(message_of<UsageError>([&] { export_text(folder.scratch / "again", folder.text, 1); }), "exists"));
+  CHECK(mentions(message_of<UsageError>([&] { export_text(folder.scratch / "again", folder.text, 1); }),
+                 "exists"));
 }
 
 TEST_CASE("line ends of other systems and a missing last one are read") {
@@ -152,18 +154,22 @@ TEST_CASE("faulty text files are refused with file and line") {
     CHECK(mentions(message, third_input + "21 numbers, every line needs 22"));
   }
   SECTION("a line too long") {
-    const auto message = folder.error(folder.inputs, [](std::string& t) { t.insert(line_start(t, 3), "1 "); });
+    const auto message =
+        folder.error(folder.inputs, [](std::string& t) { t.insert(line_start(t, 3), "1 "); });
     CHECK(mentions(message, third_input + "more numbers"));
   }
   SECTION("an empty line") {
-    CHECK(mentions(folder.error(folder.inputs, [](std::string& t) { t.insert(line_start(t, 3), "\n"); }), third_input));
+    CHECK(mentions(folder.error(folder.inputs, [](std::string& t) { t.insert(line_start(t, 3), "\n"); }),
+                   third_input));
   }
   SECTION("a word") {
-    const auto message = folder.error(folder.inputs, [](std::string& t) { t.replace(line_start(t, 3), 1, "one"); });
+    const auto message =
+        folder.error(folder.inputs, [](std::string& t) { t.replace(line_start(t, 3), 1, "one"); });
     CHECK(mentions(message, third_input + "column 1: 'one' is not an integer"));
   }
   SECTION("a fraction") {
-    const auto message = folder.error(folder.inputs, [](std::string& t) { t.replace(line_start(t, 3), 1, "1.0"); });
+    const auto message =
+        folder.error(folder.inputs, [](std::string& t) { t.replace(line_start(t, 3), 1, "1.0"); });
     CHECK(mentions(message, "'1.0' is not an integer"));
   }
   SECTION("a number beyond 64 bits") {
@@ -172,7 +178,8 @@ TEST_CASE("faulty text files are refused with file and line") {
     CHECK(mentions(message, third_input));
   }
   SECTION("a token outside the vocabulary") {
-    const auto message = folder.error(folder.inputs, [](std::string& t) { t.replace(line_start(t, 3), 1, "100"); });
+    const auto message =
+        folder.error(folder.inputs, [](std::string& t) { t.replace(line_start(t, 3), 1, "100"); });
     CHECK(mentions(message, third_input + "column 1: token 100 is not in [0, 99]"));
   }
   SECTION("a mask of 2") {

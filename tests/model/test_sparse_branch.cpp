@@ -39,7 +39,7 @@ struct GoldenBranch {
     real_lengths = value("real_lengths").get<std::vector<int64_t>>();
     lengths = real_lengths;
     // Mamba2's masks are skipped when the batch is 1: what looks like padding takes part like any token.
-    if (value("arch") == "mamba2" && lengths.size() == 1) lengths = {L};
+    if (file.metadata().at("arch") == "mamba2" && lengths.size() == 1) lengths = {L};
   }
 
   at::Tensor packed(const at::Tensor& padded) const { return rows(padded, lengths); }

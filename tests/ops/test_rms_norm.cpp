@@ -77,7 +77,7 @@ TEST_CASE("the norms agree with their fp64 reference at every size") {
   uint32_t seed = 10;
   for (const bool gated : {false, true}) {
     for (const int64_t rows : {1, 63, 64, 65, 300}) {
-      for (const int64_t d : {1, 2, 37, 128}) {
+      for (const int64_t d : {1, 4, 37, 128}) {
         CAPTURE(gated, rows, d);
         auto inputs = test::converted(random_inputs(rows, d, gated, ++seed), at::kFloat);
         // With one feature y is the sign of x until eps matters: keep the gradient from vanishing.

@@ -24,6 +24,7 @@ struct Length {
 template <int D>
 float dot(Length<D> length, const float* __restrict a, const float* __restrict b) {
   float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
   for (int64_t c = 0; c < length.get(); ++c) sum += a[c] * b[c];
   return sum;
 }
@@ -31,6 +32,7 @@ float dot(Length<D> length, const float* __restrict a, const float* __restrict b
 // y += a x
 template <int D>
 void add_scaled(Length<D> length, float a, const float* __restrict x, float* __restrict y) {
+#pragma omp simd
   for (int64_t c = 0; c < length.get(); ++c) y[c] += a * x[c];
 }
 
@@ -43,6 +45,7 @@ void dots(Length<D> length, const float* __restrict q, ConstRows rows, const std
   for (; a + 4 <= n; a += 4) {  // four chains of additions at a time
     const float *k0 = rows.row(keys[a]), *k1 = rows.row(keys[a + 1]), *k2 = rows.row(keys[a + 2]), *k3 = rows.row(keys[a + 3]);
     float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
+#pragma omp simd reduction(+ : s0, s1, s2, s3)
     for (int64_t c = 0; c < length.get(); ++c) {
       s0 += q[c] * k0[c];
       s1 += q[c] * k1[c];
@@ -67,6 +70,7 @@ void weighted_sum(Length<D> length, const float* __restrict weights, ConstRows r
   for (; a + 4 <= n; a += 4) {  // each load and store of y serves four rows
     const float *x0 = rows.row(keys[a]), *x1 = rows.row(keys[a + 1]), *x2 = rows.row(keys[a + 2]), *x3 = rows.row(keys[a + 3]);
     const float w0 = weights[a], w1 = weights[a + 1], w2 = weights[a + 2], w3 = weights[a + 3];
+#pragma omp simd
     for (int64_t c = 0; c < length.get(); ++c) y[c] += w0 * x0[c] + w1 * x1[c] + w2 * x2[c] + w3 * x3[c];
   }
   for (; a < n; ++a) add_scaled(length, weights[a], rows.row(keys[a]), y);
