@@ -7,8 +7,13 @@
 
 namespace hax {
 
-PhiloxDraws::PhiloxDraws(uint64_t seed, uint32_t step, bool training, bool fixed_eval_hash, bool fill_with_pad)
-    : seed_(seed), step_(step), training_(training), fixed_eval_hash_(fixed_eval_hash), fill_with_pad_(fill_with_pad) {}
+PhiloxDraws::PhiloxDraws(uint64_t seed, uint32_t step, bool training, bool fixed_eval_hash,
+                         bool fill_with_pad)
+    : seed_(seed),
+      step_(step),
+      training_(training),
+      fixed_eval_hash_(fixed_eval_hash),
+      fill_with_pad_(fill_with_pad) {}
 
 at::Tensor PhiloxDraws::hash_matrix(int64_t layer, int64_t d, int64_t h) const {
   RandomStream random({.seed = seed_,
@@ -24,7 +29,8 @@ at::Tensor PhiloxDraws::hash_matrix(int64_t layer, int64_t d, int64_t h) const {
 at::Tensor PhiloxDraws::sampled_positions(int64_t layer, int64_t k, const ops::PackedLayout& layout) const {
   at::Tensor sampled = at::full({layout.batch(), k}, -1, at::TensorOptions().dtype(at::kLong));
   int64_t* rows = sampled.mutable_data_ptr<int64_t>();
-  std::vector<std::pair<uint32_t, int64_t>> noise;  // complement of the noise, position: the smallest pairs win
+  std::vector<std::pair<uint32_t, int64_t>>
+      noise;  // complement of the noise, position: the smallest pairs win
   for (int64_t b = 0; b < layout.batch(); ++b) {
     RandomStream random({.seed = seed_,
                          .purpose = Purpose::ranking_sample,
@@ -37,7 +43,8 @@ at::Tensor PhiloxDraws::sampled_positions(int64_t layer, int64_t k, const ops::P
     std::partial_sort(noise.begin(), noise.begin() + real, noise.end());
     for (int64_t a = 0; a < real; ++a) rows[b * k + a] = noise[a].second;
     if (!fill_with_pad_) continue;
-    for (int64_t a = real, p = layout.seqlen(b); a < k && p < layout.padded_length; ++a, ++p) rows[b * k + a] = p;
+    for (int64_t a = real, p = layout.seqlen(b); a < k && p < layout.padded_length; ++a, ++p)
+      rows[b * k + a] = p;
   }
   return sampled.to(layout.position.device());
 }

@@ -21,10 +21,10 @@ class Draws {
 // Draws of training step `step` of the run with this seed; or, with training false, of evaluation: a fixed
 // hash matrix (`causal`), or one that is fresh for each `step` (`paper`).
 //
-// The matrix is filled row by row from stream (hash_matrix, layer, step), in evaluation (eval_hash_matrix, layer,
-// step, or step 0 when fixed). The noise of position p of sequence b is word p of stream (ranking_sample, layer,
-// step, index b); the k positions with the largest noise are taken, the lower position first among equals, and
-// listed from the largest noise down.
+// The matrix is filled row by row from stream (hash_matrix, layer, step), in evaluation (eval_hash_matrix,
+// layer, step, or step 0 when fixed). The noise of position p of sequence b is word p of stream
+// (ranking_sample, layer, step, index b); the k positions with the largest noise are taken, the lower
+// position first among equals, and listed from the largest noise down.
 class PhiloxDraws : public Draws {
  public:
   PhiloxDraws(uint64_t seed, uint32_t step, bool training, bool fixed_eval_hash, bool fill_with_pad);

@@ -24,7 +24,9 @@ void ParameterSet::finish(at::Device device, at::ScalarType dtype) {
   int64_t offset = 0;
   for (const auto& parameter : parameters_) {
     const int64_t n = parameter->value.numel();
-    const auto view = [&](const at::Tensor& flat) { return flat.narrow(0, offset, n).view(parameter->shape).detach(); };
+    const auto view = [&](const at::Tensor& flat) {
+      return flat.narrow(0, offset, n).view(parameter->shape).detach();
+    };
     at::Tensor value = view(flat_);
     value.copy_(parameter->value);
     parameter->value = value.requires_grad_(true);

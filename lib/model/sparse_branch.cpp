@@ -38,12 +38,18 @@ struct PatternPass {
  private:
   ops::Membership membership(PatternRecord& record) {
     switch (record.kind) {
-      case PatternKind::full: return ops::FullMembership{};
-      case PatternKind::sliding_window: return ops::WindowMembership{share};
-      case PatternKind::sink: return ops::SinkMembership{share};
-      case PatternKind::dilated: return ops::DilatedMembership{std::max<int64_t>(1, config.sparse.max_length / share)};
-      case PatternKind::lsh: return lsh(record);
-      case PatternKind::key_selection: return key_selection(record);
+      case PatternKind::full:
+        return ops::FullMembership{};
+      case PatternKind::sliding_window:
+        return ops::WindowMembership{share};
+      case PatternKind::sink:
+        return ops::SinkMembership{share};
+      case PatternKind::dilated:
+        return ops::DilatedMembership{std::max<int64_t>(1, config.sparse.max_length / share)};
+      case PatternKind::lsh:
+        return lsh(record);
+      case PatternKind::key_selection:
+        return key_selection(record);
     }
     throw std::invalid_argument("unknown pattern " + std::to_string(static_cast<int>(record.kind)));
   }
@@ -99,7 +105,8 @@ struct PatternPass {
 
     const at::Tensor n = lengths.view({B, 1});
     const at::Tensor rows =
-        (layout.cu_seqlens.slice(0, 0, B).view({B, 1}) + record.sampled.clamp_min(0).minimum(n - 1)).flatten();
+        (layout.cu_seqlens.slice(0, 0, B).view({B, 1}) + record.sampled.clamp_min(0).minimum(n - 1))
+            .flatten();
     const at::Tensor padded = (record.sampled >= n).view({-1, 1});
     const at::Tensor keys = K.index_select(0, rows).masked_fill_(padded, 0.0);
     const at::Tensor scores = score(keys, record.summary.index_select(0, rows)).view({B, share});
@@ -109,9 +116,9 @@ struct PatternPass {
 
 }  // namespace
 
-BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at::Tensor& K, const at::Tensor& Q,
-                              const at::Tensor& V, const ScoreMlp& mlp, const ops::PackedLayout& layout,
-                              const Draws& draws) {
+BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at::Tensor& K,
+                              const at::Tensor& Q, const at::Tensor& V, const ScoreMlp& mlp,
+                              const ops::PackedLayout& layout, const Draws& draws) {
   const SparseConfig& sparse = config.sparse;
   const int64_t share = sparse.patterns.empty() ? 0 : sparse.k / static_cast<int64_t>(sparse.patterns.size());
   if (share < 1) {
@@ -155,13 +162,14 @@ SparseBranch::SparseBranch(const ModelConfig& config, int64_t layer, uint64_t se
   }
 }
 
-BranchOutput SparseBranch::forward(const at::Tensor& u, const ops::PackedLayout& layout, const Draws& draws) const {
+BranchOutput SparseBranch::forward(const at::Tensor& u, const ops::PackedLayout& layout,
+                                   const Draws& draws) const {
   const int64_t d = config_.d_qk();
   const auto KQ = at::linear(u, xx_proj_->to(u.scalar_type())).split(d, 1);
   ScoreMlp mlp;
   if (!mlp_.empty()) mlp = {*mlp_[0], *mlp_[1], *mlp_[2], *mlp_[3], *mlp_[4], *mlp_[5]};
-  BranchOutput out = branch_attention(config_, layer_, KQ[0] / std::sqrt(static_cast<double>(d)), KQ[1], u, mlp, layout,
-                                      draws);
+  BranchOutput out = branch_attention(config_, layer_, KQ[0] / std::sqrt(static_cast<double>(d)), KQ[1], u,
+                                      mlp, layout, draws);
   out.hidden = out.attended * E_->to(u.scalar_type());
   return out;
 }

@@ -15,18 +15,19 @@ namespace hax {
 // What one pattern decided, kept for tests, `hax inspect` and error anatomy.
 struct PatternRecord {
   PatternKind kind;
-  ops::KeySet keys;                                    // this pattern alone
-  at::Tensor query_bin, key_bin;                       // lsh (T)
-  at::Tensor query_projection, key_projection;         // lsh (T, h)
-  at::Tensor summary, scores;                          // key_selection (T, d_qk), (T)
-  at::Tensor sampled, targets;                         // key_selection while training (B, share of k)
+  ops::KeySet keys;                             // this pattern alone
+  at::Tensor query_bin, key_bin;                // lsh (T)
+  at::Tensor query_projection, key_projection;  // lsh (T, h)
+  at::Tensor summary, scores;                   // key_selection (T, d_qk), (T)
+  at::Tensor sampled, targets;                  // key_selection while training (B, share of k)
 };
 
 struct BranchOutput {
-  at::Tensor hidden;     // (T, d_inner): O * E
-  at::Tensor attended;   // (T, d_inner): O
-  at::Tensor aux_loss;   // scalar ranking loss, undefined when there is none (no key_selection, or not training)
-  at::Tensor K, Q;       // (T, d_qk), K scaled
+  at::Tensor hidden;    // (T, d_inner): O * E
+  at::Tensor attended;  // (T, d_inner): O
+  at::Tensor
+      aux_loss;     // scalar ranking loss, undefined when there is none (no key_selection, or not training)
+  at::Tensor K, Q;  // (T, d_qk), K scaled
   std::vector<PatternRecord> records;
 };
 
@@ -36,10 +37,11 @@ struct ScoreMlp {
 };
 
 // The branch from K (scaled), Q (T, d_qk) and V (T, d_inner) on: everything but W_xx and E (`hidden` stays
-// undefined). `mlp` is read by key_selection alone. Throws std::invalid_argument when a pattern's share of k is 0.
-BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at::Tensor& K, const at::Tensor& Q,
-                              const at::Tensor& V, const ScoreMlp& mlp, const ops::PackedLayout& layout,
-                              const Draws& draws);
+// undefined). `mlp` is read by key_selection alone. Throws std::invalid_argument when a pattern's share of k
+// is 0.
+BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at::Tensor& K,
+                              const at::Tensor& Q, const at::Tensor& V, const ScoreMlp& mlp,
+                              const ops::PackedLayout& layout, const Draws& draws);
 
 class SparseBranch {
  public:

@@ -24,9 +24,8 @@ at::Tensor query_summary_causal_reference(const at::Tensor& Q, const PackedLayou
 at::Tensor query_summary_paper_reference(const at::Tensor& Q, const PackedLayout& layout) {
   std::vector<at::Tensor> result;
   for (int64_t b = 0; b < layout.batch(); ++b) {
-    const at::Tensor padded =
-        at::constant_pad_nd(Q.slice(0, layout.offsets[b], layout.offsets[b + 1]),
-                            {0, 0, 0, layout.padded_length - layout.seqlen(b)});
+    const at::Tensor padded = at::constant_pad_nd(Q.slice(0, layout.offsets[b], layout.offsets[b + 1]),
+                                                  {0, 0, 0, layout.padded_length - layout.seqlen(b)});
     const at::Tensor sums = padded.cumsum(0).to(compute_type(Q));
     result.push_back((sums / sums.norm(2, 0).clamp_min(kNormEps)).slice(0, 0, layout.seqlen(b)));
   }
@@ -37,7 +36,8 @@ at::Tensor query_summary_paper_reference(const at::Tensor& Q, const PackedLayout
 at::Tensor evicted_reference(const at::Tensor& scores, int64_t k, const PackedLayout& layout) {
   std::vector<int64_t> evicted;
   for (int64_t b = 0; b < layout.batch(); ++b) {
-    const at::Tensor s = scores.slice(0, layout.offsets[b], layout.offsets[b + 1]).to(at::kCPU, at::kDouble).contiguous();
+    const at::Tensor s =
+        scores.slice(0, layout.offsets[b], layout.offsets[b + 1]).to(at::kCPU, at::kDouble).contiguous();
     const double* score = s.const_data_ptr<double>();
     for (int64_t j = 0; j < layout.seqlen(b); ++j) {
       int64_t beaten_by = 0, i = 0;
@@ -51,7 +51,8 @@ at::Tensor evicted_reference(const at::Tensor& scores, int64_t k, const PackedLa
   return at::tensor(evicted, at::kLong).to(scores.device());
 }
 
-at::Tensor evicted_composite(const at::Tensor& scores, int64_t k, const PackedLayout& layout, int64_t max_pairs) {
+at::Tensor evicted_composite(const at::Tensor& scores, int64_t k, const PackedLayout& layout,
+                             int64_t max_pairs) {
   const int64_t L = layout.max_seqlen;
   const at::Tensor padded = to_padded(scores, layout);  // (B, L)
   const at::Tensor position = at::arange(L, layout.position.options());
@@ -61,7 +62,7 @@ at::Tensor evicted_composite(const at::Tensor& scores, int64_t k, const PackedLa
   const int64_t keys = std::clamp<int64_t>(max_pairs / (sequences * L), 1, L);
   for (int64_t b = 0; b < layout.batch(); b += sequences) {
     const int64_t b_end = std::min(b + sequences, layout.batch());
-    const at::Tensor others = padded.slice(0, b, b_end).unsqueeze(1);            // (b, 1, L)
+    const at::Tensor others = padded.slice(0, b, b_end).unsqueeze(1);  // (b, 1, L)
     const at::Tensor real = position < lengths.slice(0, b, b_end).view({-1, 1, 1});
     for (int64_t j = 0; j < L; j += keys) {
       const int64_t j_end = std::min(j + keys, L);
@@ -69,11 +70,13 @@ at::Tensor evicted_composite(const at::Tensor& scores, int64_t k, const PackedLa
       const at::Tensor earlier = position.unsqueeze(0) < position.slice(0, j, j_end).unsqueeze(1);
       const at::Tensor beats =
           (others == own).logical_and_(earlier).logical_or_(others > own).logical_and_(real);
-      const at::Tensor kth = (beats.cumsum(2, at::kInt) < k).sum(2);  // position of the k-th that beats it, or L
+      const at::Tensor kth =
+          (beats.cumsum(2, at::kInt) < k).sum(2);  // position of the k-th that beats it, or L
       evicted.slice(0, b, b_end).slice(1, j, j_end).copy_(kth);
     }
   }
-  return at::maximum(at::minimum(to_packed(evicted, layout), lengths.index_select(0, layout.seq_id)), layout.position);
+  return at::maximum(at::minimum(to_packed(evicted, layout), lengths.index_select(0, layout.seq_id)),
+                     layout.position);
 }
 
 at::Tensor ranking_targets_reference(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& sampled,
@@ -161,9 +164,9 @@ at::Tensor ranking_targets(const at::Tensor& Q_in, const at::Tensor& K_in, const
                      pads = pad_queries.contiguous();
     at::Tensor targets = at::empty(sampled.sizes(), Q.options());
     for_sequences(layout, [&](int64_t begin, int64_t end) {
-      cpu::ranking_targets(const_rows(Q), const_rows(K), Q.size(1),
-                           places.const_data_ptr<int64_t>(), places.size(1), pads.const_data_ptr<int64_t>(),
-                           layout.offsets.data(), begin, end, targets.mutable_data_ptr<float>());
+      cpu::ranking_targets(const_rows(Q), const_rows(K), Q.size(1), places.const_data_ptr<int64_t>(),
+                           places.size(1), pads.const_data_ptr<int64_t>(), layout.offsets.data(), begin, end,
+                           targets.mutable_data_ptr<float>());
     });
     return targets;
   }
@@ -179,8 +182,10 @@ at::Tensor ranking_loss(const at::Tensor& scores_in, const at::Tensor& targets, 
   const auto [y_j, y_l] = pairs(targets);
   const auto [v_j, v_l] = pairs(valid);
   const at::Tensor weight = v_j.logical_and(v_l).to(scores.scalar_type());
-  const at::Tensor target = ((y_j > y_l).to(scores.scalar_type()) + (y_j >= y_l).to(scores.scalar_type())) * 0.5;
-  const at::Tensor sum = at::binary_cross_entropy_with_logits(s_j - s_l, target, weight, {}, at::Reduction::Sum);
+  const at::Tensor target =
+      ((y_j > y_l).to(scores.scalar_type()) + (y_j >= y_l).to(scores.scalar_type())) * 0.5;
+  const at::Tensor sum =
+      at::binary_cross_entropy_with_logits(s_j - s_l, target, weight, {}, at::Reduction::Sum);
   return sum / weight.sum().clamp_min(1.0);
 }
 

@@ -17,7 +17,8 @@ struct PairTest {
   bool operator()(const DilatedMembership& m) const { return j % m.dilation == m.dilation - 1; }
   bool operator()(const LshMembership& m) const {
     const int64_t rank = element(m.rank, base + j), count = element(m.count, base + i);
-    return element(m.query_bin, base + i) == element(m.key_bin, base + j) && count - m.width <= rank && rank < count;
+    return element(m.query_bin, base + i) == element(m.key_bin, base + j) && count - m.width <= rank &&
+           rank < count;
   }
   bool operator()(const TopkMembership& m) const { return i < element(m.evicted, base + j); }
 };
@@ -34,15 +35,21 @@ struct BlockTest {
   at::Tensor by_query(const at::Tensor& packed) const {
     return sequences(packed).slice(1, block.first_query, block.end_query).unsqueeze(2);
   }
-  at::Tensor by_key(const at::Tensor& packed) const { return sequences(packed).slice(1, 0, block.end_query).unsqueeze(1); }
+  at::Tensor by_key(const at::Tensor& packed) const {
+    return sequences(packed).slice(1, 0, block.end_query).unsqueeze(1);
+  }
 
   at::Tensor operator()(const FullMembership&) const { return j <= i; }
   at::Tensor operator()(const WindowMembership& m) const { return i - j < m.width; }
   at::Tensor operator()(const SinkMembership& m) const { return j < m.width; }
-  at::Tensor operator()(const DilatedMembership& m) const { return j.remainder(m.dilation) == m.dilation - 1; }
+  at::Tensor operator()(const DilatedMembership& m) const {
+    return j.remainder(m.dilation) == m.dilation - 1;
+  }
   at::Tensor operator()(const LshMembership& m) const {
     const at::Tensor rank = by_key(m.rank), count = by_query(m.count);
-    return (by_query(m.query_bin) == by_key(m.key_bin)).logical_and_(rank >= count - m.width).logical_and_(rank < count);
+    return (by_query(m.query_bin) == by_key(m.key_bin))
+        .logical_and_(rank >= count - m.width)
+        .logical_and_(rank < count);
   }
   at::Tensor operator()(const TopkMembership& m) const { return i < by_key(m.evicted); }
 };

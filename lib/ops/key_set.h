@@ -12,10 +12,20 @@
 
 namespace hax::ops {
 
-struct FullMembership {};                       // every j <= i
-struct WindowMembership { int64_t width; };     // i - j < width
-struct SinkMembership { int64_t width; };       // j < width
-struct DilatedMembership { int64_t dilation; }; // j = dilation - 1 (mod dilation)
+// Every j <= i.
+struct FullMembership {};
+// i - j < width.
+struct WindowMembership {
+  int64_t width;
+};
+// j < width.
+struct SinkMembership {
+  int64_t width;
+};
+// j = dilation - 1 (mod dilation).
+struct DilatedMembership {
+  int64_t dilation;
+};
 // The `width` nearest keys at positions <= i whose bin equals the query's. With rank_j the number of keys
 // before j in j's bin, and count_i the number of keys at positions <= i in the query's bin, allowed iff
 // bins are equal and count_i - width <= rank_j < count_i.
@@ -26,16 +36,18 @@ struct LshMembership {
   at::Tensor count;      // (T) int64
   int64_t width;
 };
-// Key j is among the running top-k from its own position until position evicted_j: allowed iff j <= i < evicted_j.
+// Key j is among the running top-k from its own position until position evicted_j:
+// allowed iff j <= i < evicted_j. A key that is never chosen has j, one that stays the sequence's length.
 struct TopkMembership {
-  at::Tensor evicted;    // (T) int64; j itself for a key that is never chosen, the sequence's length for one that stays
+  at::Tensor evicted;  // (T) int64
 };
 
-using Membership = std::variant<FullMembership, WindowMembership, SinkMembership, DilatedMembership, LshMembership,
-                                TopkMembership>;
+using Membership = std::variant<FullMembership, WindowMembership, SinkMembership, DilatedMembership,
+                                LshMembership, TopkMembership>;
 
 // What a query without any allowed key gets: `paper` attends uniformly to all padded_length positions of its
-// sequence, future and PAD (V = 0) included; `causal` gets a zero vector.
+// sequence, future and PAD (V = 0) included; `causal` gets a zero vector. The official code reaches the uniform
+// row by adding a huge negative number to every score, so its gradient is that of a softmax: Q and K get one too.
 enum class EmptyRow { zero, uniform };
 
 struct KeySet {
@@ -46,8 +58,8 @@ struct KeySet {
 // The definition, for one pair of positions of sequence b. The memberships' tensors lie on the CPU.
 bool allowed(const KeySet& keys, const PackedLayout& layout, int64_t b, int64_t i, int64_t j);
 
-// A block of the mask: sequences [first_sequence, end_sequence), queries [first_query, end_query) of each, and
-// the keys that they can see, [0, end_query).
+// A block of the mask: sequences [first_sequence, end_sequence), queries [first_query, end_query) of each,
+// and the keys that they can see, [0, end_query).
 struct MaskBlock {
   int64_t first_sequence, end_sequence, first_query, end_query;
 };

@@ -16,9 +16,8 @@ at::Tensor lengths(const PackedLayout& layout) { return layout.cu_seqlens.diff()
 at::Tensor centre_over_sequence_reference(const at::Tensor& x, const PackedLayout& layout) {
   std::vector<at::Tensor> result;
   for (int64_t b = 0; b < layout.batch(); ++b) {
-    const at::Tensor padded =
-        at::constant_pad_nd(x.slice(0, layout.offsets[b], layout.offsets[b + 1]),
-                            {0, 0, 0, layout.padded_length - layout.seqlen(b)});
+    const at::Tensor padded = at::constant_pad_nd(x.slice(0, layout.offsets[b], layout.offsets[b + 1]),
+                                                  {0, 0, 0, layout.padded_length - layout.seqlen(b)});
     const at::Tensor centred = padded - padded.mean(0);
     const at::Tensor normalised = centred / centred.norm(2, 0).clamp_min(kNormEps);
     result.push_back(normalised.slice(0, 0, layout.seqlen(b)));
@@ -54,8 +53,10 @@ LshMembership membership_reference(const at::Tensor& query_bin, const at::Tensor
 LshMembership membership_composite(const at::Tensor& query_bin, const at::Tensor& key_bin, int64_t n_bins,
                                    int64_t width, const PackedLayout& layout) {
   const int64_t L = layout.max_seqlen;
-  const at::Tensor key_start = (layout.seq_id * n_bins + key_bin) * L, key_place = key_start + layout.position;
-  const at::Tensor query_start = (layout.seq_id * n_bins + query_bin) * L, query_place = query_start + layout.position;
+  const at::Tensor key_start = (layout.seq_id * n_bins + key_bin) * L,
+                   key_place = key_start + layout.position;
+  const at::Tensor query_start = (layout.seq_id * n_bins + query_bin) * L,
+                   query_place = query_start + layout.position;
   const at::Tensor sorted = std::get<0>(key_place.sort());
   const auto before = [&](const at::Tensor& place, bool inclusive) {
     return at::searchsorted(sorted, place, /*out_int32=*/false, /*right=*/inclusive);
@@ -119,8 +120,8 @@ at::Tensor argmax_bins(const at::Tensor& projection) {
   return at::where(projection == projection.amax(1, true), places, h - 1).amin(1);
 }
 
-LshMembership lsh_membership(const at::Tensor& query_bin_in, const at::Tensor& key_bin_in, int64_t n_bins, int64_t width,
-                             const PackedLayout& layout, Path path) {
+LshMembership lsh_membership(const at::Tensor& query_bin_in, const at::Tensor& key_bin_in, int64_t n_bins,
+                             int64_t width, const PackedLayout& layout, Path path) {
   const at::NoGradGuard no_grad;
   const at::Tensor query_bin = query_bin_in.contiguous(), key_bin = key_bin_in.contiguous();
   if (path == Path::reference) return membership_reference(query_bin, key_bin, width, layout);

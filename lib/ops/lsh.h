@@ -11,7 +11,8 @@ namespace hax::ops {
 // norm^2 = sum_real (x - mean)^2 + (L - n) mean^2.
 at::Tensor centre_over_sequence(const at::Tensor& x, const PackedLayout& layout, Path path = Path::automatic);
 // `causal`: minus the mean over positions <= its own.
-at::Tensor centre_by_running_mean(const at::Tensor& x, const PackedLayout& layout, Path path = Path::automatic);
+at::Tensor centre_by_running_mean(const at::Tensor& x, const PackedLayout& layout,
+                                  Path path = Path::automatic);
 
 // projection (T, h) = statistics(x) R. bin = sum_b 2^b [projection_b > 0], (T) int64; h <= 30.
 at::Tensor sign_bins(const at::Tensor& projection, Path path = Path::automatic);
@@ -19,7 +20,7 @@ at::Tensor sign_bins(const at::Tensor& projection, Path path = Path::automatic);
 at::Tensor argmax_bins(const at::Tensor& projection);
 
 // Ranks and counts from bins in [0, n_bins).
-LshMembership lsh_membership(const at::Tensor& query_bin, const at::Tensor& key_bin, int64_t n_bins, int64_t width,
-                             const PackedLayout& layout, Path path = Path::automatic);
+LshMembership lsh_membership(const at::Tensor& query_bin, const at::Tensor& key_bin, int64_t n_bins,
+                             int64_t width, const PackedLayout& layout, Path path = Path::automatic);
 
 }  // namespace hax::ops

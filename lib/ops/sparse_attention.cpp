@@ -1,5 +1,5 @@
-// Three ways to the same attention: the reference, batched tensor operations, and the CPU kernels. The last two
-// are autograd functions of their own, so that no (query, key) matrix outlives the block it was made for.
+// Three ways to the same attention: the reference, batched tensor operations, and the CPU kernels. The last
+// two are autograd functions of their own, so that no (query, key) matrix outlives the block it was made for.
 #include "lib/ops/sparse_attention.h"
 
 #include <limits>
@@ -30,8 +30,8 @@ c10::intrusive_ptr<Saved> load(AutogradContext* ctx) {
   return c10::static_intrusive_pointer_cast<Saved>(ctx->saved_data["keys"].toCapsule());
 }
 
-at::Tensor attention_reference(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& V, const KeySet& keys,
-                               const PackedLayout& layout) {
+at::Tensor attention_reference(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& V,
+                               const KeySet& keys, const PackedLayout& layout) {
   const auto wide = compute_type(V);
   std::vector<at::Tensor> rows;
   for (int64_t b = 0; b < layout.batch(); ++b) {
@@ -45,9 +45,12 @@ at::Tensor attention_reference(const at::Tensor& Q, const at::Tensor& K, const a
       }
       if (!places.empty()) {
         const at::Tensor seen = at::tensor(places, at::kLong);
-        rows.push_back(at::softmax(k.index_select(0, seen).mv(q[i]), 0).unsqueeze(0).mm(v.index_select(0, seen))[0]);
+        rows.push_back(
+            at::softmax(k.index_select(0, seen).mv(q[i]), 0).unsqueeze(0).mm(v.index_select(0, seen))[0]);
       } else if (keys.empty_row == EmptyRow::uniform) {
-        rows.push_back(v.sum(0) / layout.padded_length);
+        // Scores of value zero with the gradient of real ones; padded positions add exp(0) each.
+        const at::Tensor scores = k.mv(q[i]), weights = (scores - scores.detach()).exp();
+        rows.push_back(weights.unsqueeze(0).mm(v)[0] / (weights.sum() + (layout.padded_length - v.size(0))));
       } else {
         rows.push_back(v.narrow(0, 0, 0).sum(0));  // zeros that autograd can trace
       }
@@ -56,8 +59,8 @@ at::Tensor attention_reference(const at::Tensor& Q, const at::Tensor& K, const a
   return at::stack(rows).to(V.scalar_type());
 }
 
-// One block of the composite: softmax weights P (b, i, j), zero where nothing is allowed, and which queries have
-// no key at all.
+// One block of the composite: softmax weights P (b, i, j), zero where nothing is allowed, and which queries
+// have no key at all.
 struct Weights {
   at::Tensor P;      // (b, i, j)
   at::Tensor empty;  // (b, i, 1)
@@ -73,8 +76,8 @@ at::Tensor key_rows(const at::Tensor& padded, const MaskBlock& block) {
   return block_rows(padded, block, 0, block.end_query);
 }
 
-Weights block_weights(const at::Tensor& Q, const at::Tensor& K, const KeySet& keys, const PackedLayout& layout,
-                      const MaskBlock& block) {
+Weights block_weights(const at::Tensor& Q, const at::Tensor& K, const KeySet& keys,
+                      const PackedLayout& layout, const MaskBlock& block) {
   const at::Tensor mask = allowed_mask(keys, layout, block), hidden = mask.logical_not();
   at::Tensor S = at::bmm(query_rows(Q, block), key_rows(K, block).transpose(1, 2));
   S.masked_fill_(hidden, -std::numeric_limits<float>::infinity());
@@ -125,8 +128,13 @@ class CompositeAttention : public torch::autograd::Function<CompositeAttention> 
       key_rows(dK, block).add_(at::bmm(dS.transpose(1, 2), query_rows(Q, block)));
       key_rows(dV, block).add_(at::bmm(weights.P.transpose(1, 2), g));
       if (keys.empty_row == EmptyRow::uniform) {
-        const at::Tensor share = (weights.empty * g).sum(1, true) / layout.padded_length;
-        dV.slice(0, block.first_sequence, block.end_sequence).add_(share);
+        const auto whole = [&](const at::Tensor& padded) { return padded.slice(0, block.first_sequence, block.end_sequence); };
+        const at::Tensor g_empty = weights.empty * g, out = whole(V).sum(1, true) / layout.padded_length;
+        const at::Tensor dS_empty =
+            (at::bmm(g_empty, whole(V).transpose(1, 2)) - (g_empty * out).sum(2, true)) / layout.padded_length;
+        query_rows(dQ, block).add_(at::bmm(dS_empty, whole(K)));
+        whole(dK).add_(at::bmm(dS_empty.transpose(1, 2), query_rows(Q, block)));
+        whole(dV).add_(g_empty.sum(1, true) / layout.padded_length);
       }
     }
     const auto packed = [&](const at::Tensor& gradient, const at::Tensor& input) {
@@ -156,8 +164,12 @@ std::vector<cpu::KeyRule> kernel_rules(KeySet& keys) {
     } else if (const auto* dilated = std::get_if<DilatedMembership>(&membership)) {
       rule = {.kind = Kind::dilated, .width = dilated->dilation};
     } else if (auto* lsh = std::get_if<LshMembership>(&membership)) {
-      rule = {.kind = Kind::lsh, .width = lsh->width, .query_bin = elements(lsh->query_bin),
-              .key_bin = elements(lsh->key_bin), .rank = elements(lsh->rank), .count = elements(lsh->count)};
+      rule = {.kind = Kind::lsh,
+              .width = lsh->width,
+              .query_bin = elements(lsh->query_bin),
+              .key_bin = elements(lsh->key_bin),
+              .rank = elements(lsh->rank),
+              .count = elements(lsh->count)};
     } else {
       rule = {.kind = Kind::topk, .evicted = elements(std::get<TopkMembership>(membership).evicted)};
     }
@@ -168,7 +180,8 @@ std::vector<cpu::KeyRule> kernel_rules(KeySet& keys) {
 
 cpu::SparseAttentionShape kernel_shape(const at::Tensor& Q, const at::Tensor& V, const KeySet& keys,
                                        const PackedLayout& layout) {
-  return {layout.offsets.data(), Q.size(1), V.size(1), layout.padded_length, keys.empty_row == EmptyRow::uniform};
+  return {layout.offsets.data(), Q.size(1), V.size(1), layout.padded_length,
+          keys.empty_row == EmptyRow::uniform};
 }
 
 class CpuAttention : public torch::autograd::Function<CpuAttention> {
@@ -199,9 +212,10 @@ class CpuAttention : public torch::autograd::Function<CpuAttention> {
     at::Tensor dQ = at::empty(Q.sizes(), Q.options()), dK = at::empty(K.sizes(), K.options()),
                dV = at::empty(V.sizes(), V.options());
     for_sequences(layout, [&](int64_t begin, int64_t end) {
-      cpu::sparse_attention_backward(shape, rules, const_rows(Q), const_rows(K), const_rows(V), const_rows(out),
-                                     const_rows(grad_out), log_sum_exp.const_data_ptr<float>(), begin, end, dQ.mutable_data_ptr<float>(),
-                                     dK.mutable_data_ptr<float>(), dV.mutable_data_ptr<float>());
+      cpu::sparse_attention_backward(
+          shape, rules, const_rows(Q), const_rows(K), const_rows(V), const_rows(out), const_rows(grad_out),
+          log_sum_exp.const_data_ptr<float>(), begin, end, dQ.mutable_data_ptr<float>(),
+          dK.mutable_data_ptr<float>(), dV.mutable_data_ptr<float>());
     });
     return {dQ, dK, dV, {}, {}};
   }
@@ -213,8 +227,8 @@ at::Tensor sparse_attention(const at::Tensor& Q, const at::Tensor& K, const at::
                             const PackedLayout& layout, Path path, int64_t max_pairs) {
   if (Q.size(0) != layout.total() || K.sizes() != Q.sizes() || V.size(0) != layout.total()) {
     std::ostringstream message;
-    message << "sparse_attention over " << layout.total() << " tokens got Q " << Q.sizes() << ", K " << K.sizes()
-            << ", V " << V.sizes();
+    message << "sparse_attention over " << layout.total() << " tokens got Q " << Q.sizes() << ", K "
+            << K.sizes() << ", V " << V.sizes();
     throw std::invalid_argument(message.str());
   }
   if (path == Path::reference) return attention_reference(Q, K, V, keys, layout);

@@ -113,7 +113,7 @@ TEST_CASE("a signal saves the state, and the same command goes on from there", "
 TEST_CASE("streams of examples train too", "[e2e]") {
   Workspace w;
   REQUIRE(w.generate().status == 0);
-  const auto trained = w.train({"--set", "data.source=stream", "--set", "train.steps=20", "--set", "train.target_accuracy=0"});
+  const auto trained = w.train({"--set", "data.source=stream", "--set", "train.steps=60", "--set", "train.target_accuracy=0"});
   INFO(trained.err);
   CHECK(trained.status == 0);
 }
@@ -143,7 +143,7 @@ TEST_CASE("bad use ends with status 2 or 3 and says what would do", "[e2e]") {
       {{"train", "--config", w.config, "--set", "data.path=nowhere", "--out", w.run}, 3, "nowhere"},
       {{"train", "--config", w.config, "--set", "model.d_modell=4", "--out", w.run}, 2, "d_model"},
       {{"train", "--config", w.config, "--set", "model.n_heads=5", "--out", w.run}, 2, "n_heads"},
-      {{"gen-data", "--config", w.config, "--set", "data.train_examples=10000000000", "--out", w.data}, 2, "distinct"},
+      {{"gen-data", "--config", w.config, "--set", "data.train_examples=100000", "--out", w.data}, 2, "distinct"},
       {{"eval", "--run", "nowhere", "--data", "nowhere"}, 3, "nowhere"},
       {{"eval", "--data", "nowhere"}, 2, "--run"},
       {{"inspect", w.config}, 3, "config.yaml"},

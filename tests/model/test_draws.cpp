@@ -36,11 +36,15 @@ TEST_CASE("Sampled positions are the k with the largest noise") {
     const at::Tensor sampled = PhiloxDraws(5, 11, true, true, fill).sampled_positions(2, k, layout);
     REQUIRE(sampled.sizes() == at::IntArrayRef({4, k}));
     for (int64_t b = 0; b < 4; ++b) {
-      RandomStream random({.seed = 5, .purpose = Purpose::ranking_sample, .layer = 2, .step = 11,
+      RandomStream random({.seed = 5,
+                           .purpose = Purpose::ranking_sample,
+                           .layer = 2,
+                           .step = 11,
                            .index = static_cast<uint32_t>(b)});
       std::vector<std::pair<uint32_t, int64_t>> noise;
       for (int64_t p = 0; p < layout.seqlen(b); ++p) noise.push_back({random.next(), p});
-      std::stable_sort(noise.begin(), noise.end(), [](const auto& x, const auto& y) { return x.first > y.first; });
+      std::stable_sort(noise.begin(), noise.end(),
+                       [](const auto& x, const auto& y) { return x.first > y.first; });
       for (int64_t a = 0; a < k; ++a) {
         const int64_t missing = fill ? a : -1;  // sequences shorter than k go on with positions n, n + 1, ...
         const int64_t expected = a < layout.seqlen(b) ? noise[a].second : missing;
@@ -82,7 +86,8 @@ TEST_CASE("Initial values: distributions, and streams that do not touch each oth
   const at::Tensor log_dt = at::softplus(init::dt_bias(20000, key).to(at::kDouble)).log();
   CHECK(log_dt.min().item<double>() >= std::log(1e-3) - 1e-4);
   CHECK(log_dt.max().item<double>() <= std::log(1e-1) + 1e-4);
-  CHECK(std::abs(log_dt.mean().item<double>() - std::log(1e-2)) < 4 * std::log(100.0) / std::sqrt(12 * 20000.0));
+  CHECK(std::abs(log_dt.mean().item<double>() - std::log(1e-2)) <
+        4 * std::log(100.0) / std::sqrt(12 * 20000.0));
 }
 
 TEST_CASE("Parameters and gradients are views of flat buffers") {

@@ -15,11 +15,12 @@ ScoreMlp golden_mlp(const Safetensors& file) {
   const auto weight = [&](const char* name) {
     return load_tensor(file, std::string("param.dx_proj_") + name).requires_grad_(true);
   };
-  return {weight("1.weight"), weight("1.bias"), weight("2.weight"), weight("2.bias"), weight("3.weight"),
-          weight("3.bias")};
+  return {weight("1.weight"), weight("1.bias"),   weight("2.weight"),
+          weight("2.bias"),   weight("3.weight"), weight("3.bias")};
 }
 
-// A golden mixer's branch: the layout whose rows the official code counts as real, and tensors in packed form.
+// A golden mixer's branch: the layout whose rows the official code counts as real, and tensors in packed
+// form.
 struct GoldenBranch {
   Safetensors file;
   ModelConfig config;
@@ -75,12 +76,12 @@ void check_pattern(const GoldenBranch& golden, const std::string& pattern) {
   if (file.contains(pattern + "/hash_matrix")) draws.hash_matrices[0] = load("hash_matrix");
   if (file.contains(pattern + "/ks_sampled_positions")) draws.sampled[0] = load("ks_sampled_positions");
   const ScoreMlp mlp = golden_mlp(file);
-  const BranchOutput out =
-      branch_attention(config, 0, golden.packed(load_tensor(file, "branch.K")), golden.packed(load_tensor(file, "branch.Q")),
-                       golden.packed(load_tensor(file, "branch.V").transpose(1, 2)), mlp, layout, draws);
+  const BranchOutput out = branch_attention(
+      config, 0, golden.packed(load_tensor(file, "branch.K")), golden.packed(load_tensor(file, "branch.Q")),
+      golden.packed(load_tensor(file, "branch.V").transpose(1, 2)), mlp, layout, draws);
 
-  CHECK(relative_error(golden.real_of_packed(out.attended), golden.real(load("attn_states").transpose(1, 2))) <=
-        kTolerance);
+  CHECK(relative_error(golden.real_of_packed(out.attended),
+                       golden.real(load("attn_states").transpose(1, 2))) <= kTolerance);
 
   ops::KeySet all;
   std::string rest = pattern;
@@ -94,19 +95,24 @@ void check_pattern(const GoldenBranch& golden, const std::string& pattern) {
     const std::string name = out.records.size() > 1 ? "mask." + part : "mask";
     CHECK(golden.real(mask).equal(golden.real_mask(load(name))));
     if (record.kind == PatternKind::lsh) {
-      CHECK(relative_error(golden.real_of_packed(record.query_projection), golden.real(load("hash_proj_q"))) <= kTolerance);
-      CHECK(relative_error(golden.real_of_packed(record.key_projection), golden.real(load("hash_proj_k"))) <= kTolerance);
+      CHECK(relative_error(golden.real_of_packed(record.query_projection),
+                           golden.real(load("hash_proj_q"))) <= kTolerance);
+      CHECK(relative_error(golden.real_of_packed(record.key_projection), golden.real(load("hash_proj_k"))) <=
+            kTolerance);
       CHECK(golden.real_of_packed(record.query_bin).equal(golden.real(load("hash_code_q"))));
       CHECK(golden.real_of_packed(record.key_bin).equal(golden.real(load("hash_code_k"))));
     }
     if (record.kind == PatternKind::key_selection) {
-      CHECK(relative_error(golden.real_of_packed(record.summary), golden.real(load("ks_query_summary"))) <= kTolerance);
-      CHECK(relative_error(golden.real_of_packed(record.scores), golden.real(load("ks_score"))) <= kScoreTolerance);
+      CHECK(relative_error(golden.real_of_packed(record.summary), golden.real(load("ks_query_summary"))) <=
+            kTolerance);
+      CHECK(relative_error(golden.real_of_packed(record.scores), golden.real(load("ks_score"))) <=
+            kScoreTolerance);
       CHECK(relative_error(record.targets, load("ks_target")) <= kTolerance);
       // ks_topk (B, L, share) lists the best of each prefix; entries behind the query are no keys.
       const at::Tensor topk = load("ks_topk"), i = at::arange(golden.L, at::kLong).view({1, -1, 1});
-      const at::Tensor chosen =
-          at::zeros({topk.size(0), golden.L, golden.L}, at::kBool).scatter_(2, topk, true).logical_and_(i.transpose(1, 2) <= i);
+      const at::Tensor chosen = at::zeros({topk.size(0), golden.L, golden.L}, at::kBool)
+                                    .scatter_(2, topk, true)
+                                    .logical_and_(i.transpose(1, 2) <= i);
       CHECK(golden.real(mask).equal(golden.real(chosen)));
     }
   }
@@ -154,7 +160,8 @@ struct Inputs {
 };
 
 Inputs random_inputs(int64_t T, const ModelConfig& config, uint32_t seed) {
-  return {random_normal({T, config.d_qk()}, seed, at::kFloat), random_normal({T, config.d_qk()}, seed + 1, at::kFloat),
+  return {random_normal({T, config.d_qk()}, seed, at::kFloat),
+          random_normal({T, config.d_qk()}, seed + 1, at::kFloat),
           random_normal({T, config.d_inner()}, seed + 2, at::kFloat)};
 }
 
@@ -162,19 +169,21 @@ ScoreMlp random_mlp(int64_t d, uint32_t seed) {
   const auto weight = [&](at::IntArrayRef sizes, uint32_t place) {
     return random_normal(sizes, seed + place, at::kFloat).requires_grad_(true);
   };
-  return {weight({2 * d, 2 * d}, 0), weight({2 * d}, 1), weight({2 * d, 2 * d}, 2), weight({2 * d}, 3),
-          weight({1, 2 * d}, 4), weight({1}, 5)};
+  return {weight({2 * d, 2 * d}, 0), weight({2 * d}, 1),    weight({2 * d, 2 * d}, 2),
+          weight({2 * d}, 3),        weight({1, 2 * d}, 4), weight({1}, 5)};
 }
 
-BranchOutput run(const ModelConfig& config, const Inputs& in, const ScoreMlp& mlp, const ops::PackedLayout& layout,
-                 bool training = true) {
-  const PhiloxDraws draws(3, 5, training, config.mode == Statistics::causal, config.mode == Statistics::paper);
+BranchOutput run(const ModelConfig& config, const Inputs& in, const ScoreMlp& mlp,
+                 const ops::PackedLayout& layout, bool training = true) {
+  const PhiloxDraws draws(3, 5, training, config.mode == Statistics::causal,
+                          config.mode == Statistics::paper);
   return branch_attention(config, 1, in.K, in.Q, in.V, mlp, layout, draws);
 }
 
 std::vector<std::vector<PatternKind>> patterns_and_pairs() {
-  const std::vector<PatternKind> kinds = {PatternKind::full,    PatternKind::sliding_window, PatternKind::sink,
-                                          PatternKind::dilated, PatternKind::lsh,            PatternKind::key_selection};
+  const std::vector<PatternKind> kinds = {PatternKind::full, PatternKind::sliding_window,
+                                          PatternKind::sink, PatternKind::dilated,
+                                          PatternKind::lsh,  PatternKind::key_selection};
   std::vector<std::vector<PatternKind>> lists;
   for (size_t a = 0; a < kinds.size(); ++a) {
     lists.push_back({kinds[a]});
@@ -226,10 +235,13 @@ TEST_CASE("paper: hashing looks into the future") {
     const ScoreMlp mlp = random_mlp(config.d_qk(), 50);
     const Inputs in = random_inputs(layout.total(), config, 60);
     const int64_t place = layout.offsets[1] + 30;
-    const auto before = run(config, in, mlp, layout), after = run(config, changed_from(in, layout, 30), mlp, layout);
-    CHECK(!after.attended.slice(0, layout.offsets[1], place).equal(before.attended.slice(0, layout.offsets[1], place)));
+    const auto before = run(config, in, mlp, layout),
+               after = run(config, changed_from(in, layout, 30), mlp, layout);
+    CHECK(!after.attended.slice(0, layout.offsets[1], place)
+               .equal(before.attended.slice(0, layout.offsets[1], place)));
     // Other sequences stay as they are.
-    CHECK(bitwise_equal(after.attended.slice(0, 0, layout.offsets[1]), before.attended.slice(0, 0, layout.offsets[1])));
+    CHECK(bitwise_equal(after.attended.slice(0, 0, layout.offsets[1]),
+                        before.attended.slice(0, 0, layout.offsets[1])));
   }
 }
 
@@ -257,7 +269,8 @@ TEST_CASE("The ranking loss trains the MLP alone, and only while training") {
     out.aux_loss.backward();
     for (const at::Tensor& x : {in.K, in.Q, in.V}) CHECK(!x.grad().defined());
     CHECK(mlp.w1.grad().abs().max().item<double>() > 0);
-    for (const at::Tensor& w : {mlp.w1, mlp.b1, mlp.w2, mlp.b2, mlp.w3, mlp.b3}) w.mutable_grad() = at::Tensor();
+    for (const at::Tensor& w : {mlp.w1, mlp.b1, mlp.w2, mlp.b2, mlp.w3, mlp.b3})
+      w.mutable_grad() = at::Tensor();
     out.attended.sum().backward();
     for (const at::Tensor& x : {in.K, in.Q, in.V}) CHECK(x.grad().defined());
     for (const at::Tensor& w : {mlp.w1, mlp.b1, mlp.w2, mlp.b2, mlp.w3, mlp.b3}) CHECK(!w.grad().defined());
@@ -269,7 +282,8 @@ TEST_CASE("Every key is selected while there are fewer than k") {
   const auto layout = layout_of({3, 2});
   const ModelConfig config = small_config({PatternKind::key_selection}, Statistics::causal);
   const BranchOutput out = run(config, random_inputs(5, config, 100), random_mlp(config.d_qk(), 110), layout);
-  CHECK(ops::allowed_mask(out.records[0].keys, layout).equal(ops::allowed_mask({{ops::FullMembership{}}}, layout)));
+  CHECK(ops::allowed_mask(out.records[0].keys, layout)
+            .equal(ops::allowed_mask({{ops::FullMembership{}}}, layout)));
 }
 
 TEST_CASE("The budget is shared evenly, and must reach") {
@@ -292,8 +306,9 @@ TEST_CASE("SparseBranch projects, scales, attends and gates") {
   const SparseBranch branch(config, 0, 4, "m.", parameters);
   std::string names;
   for (const auto& p : parameters.all()) names += p->name + " ";
-  CHECK(names == "m.E m.xx_proj.weight m.dx_proj_1.weight m.dx_proj_1.bias m.dx_proj_2.weight m.dx_proj_2.bias "
-                 "m.dx_proj_3.weight m.dx_proj_3.bias ");
+  CHECK(names ==
+        "m.E m.xx_proj.weight m.dx_proj_1.weight m.dx_proj_1.bias m.dx_proj_2.weight m.dx_proj_2.bias "
+        "m.dx_proj_3.weight m.dx_proj_3.bias ");
   parameters.finish(at::kCPU, at::kFloat);
   {
     const at::NoGradGuard no_grad;
@@ -327,10 +342,13 @@ TEST_CASE("The branch on a GPU is that on the CPU", "[gpu]") {
       const Inputs in = random_inputs(layout.total(), config, 130);
       const ScoreMlp mlp = random_mlp(config.d_qk(), 140);
       const auto there = [](const at::Tensor& x) { return x.detach().to(at::kCUDA); };
-      const ScoreMlp device_mlp{there(mlp.w1), there(mlp.b1), there(mlp.w2), there(mlp.b2), there(mlp.w3), there(mlp.b3)};
+      const ScoreMlp device_mlp{there(mlp.w1), there(mlp.b1), there(mlp.w2),
+                                there(mlp.b2), there(mlp.w3), there(mlp.b3)};
       const BranchOutput cpu = run(config, in, mlp, layout);
-      const BranchOutput gpu = run(config, {there(in.K), there(in.Q), there(in.V)}, device_mlp, device_layout);
-      CAPTURE(static_cast<int>(patterns.front()), static_cast<int>(patterns.back()), mode == Statistics::paper);
+      const BranchOutput gpu =
+          run(config, {there(in.K), there(in.Q), there(in.V)}, device_mlp, device_layout);
+      CAPTURE(static_cast<int>(patterns.front()), static_cast<int>(patterns.back()),
+              mode == Statistics::paper);
       // A rounding error may move a projection or a score across its threshold: such rows are few.
       const at::Tensor error = (gpu.attended.cpu() - cpu.attended).abs().amax(1);
       CHECK((error > 1e-4).sum().item<int64_t>() <= layout.total() / 100);

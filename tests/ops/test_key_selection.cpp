@@ -36,7 +36,8 @@ TEST_CASE("The running top-k keeps the k best of every prefix, earlier positions
       const auto membership = ops::cumulative_topk(scores, k, layout);
       CHECK(membership.evicted.equal(ops::cumulative_topk(scores, k, layout, Path::reference).evicted));
       for (int64_t max_pairs : {1, 700, 100000}) {
-        CHECK(membership.evicted.equal(ops::cumulative_topk(scores, k, layout, Path::composite, max_pairs).evicted));
+        CHECK(membership.evicted.equal(
+            ops::cumulative_topk(scores, k, layout, Path::composite, max_pairs).evicted));
       }
       const ops::KeySet keys{{membership}};
       bool same = true;
@@ -45,7 +46,8 @@ TEST_CASE("The running top-k keeps the k best of every prefix, earlier positions
           std::vector<int64_t> order(i + 1);
           std::iota(order.begin(), order.end(), 0);
           const float* score = s + layout.offsets[b];
-          std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t c) { return score[a] > score[c]; });
+          std::stable_sort(order.begin(), order.end(),
+                           [&](int64_t a, int64_t c) { return score[a] > score[c]; });
           for (int64_t place = 0; place <= i; ++place) {
             same &= ops::allowed(keys, layout, b, i, order[place]) == (place < k);
           }
@@ -67,8 +69,9 @@ TEST_CASE("Ranking targets: kernel, composite and reference, with padded and mis
     const at::Tensor exact = ops::ranking_targets(Q, K, sampled, pad_queries, layout, Path::reference);
     CHECK(relative_error(ops::ranking_targets(Q, K, sampled, pad_queries, layout), exact) <= 1e-13);
     for (Path path : {Path::automatic, Path::composite}) {
-      CHECK(relative_error(ops::ranking_targets(Q.to(at::kFloat), K.to(at::kFloat), sampled, pad_queries, layout, path),
-                           exact) <= 2e-6);
+      CHECK(relative_error(
+                ops::ranking_targets(Q.to(at::kFloat), K.to(at::kFloat), sampled, pad_queries, layout, path),
+                exact) <= 2e-6);
     }
     CHECK(exact[2][1].item<double>() == 0);
     // The padded key at position 33 of 34 is seen by itself alone.
@@ -114,18 +117,21 @@ TEST_CASE("Key selection on a GPU is that on the CPU", "[gpu]") {
   const auto there = [](const at::Tensor& x) { return x.to(at::kCUDA); };
   const at::Tensor Q = random_normal({layout.total(), 16}, 9, at::kFloat);
   const at::Tensor K = random_normal({layout.total(), 16}, 10, at::kFloat);
-  CHECK(relative_error(ops::query_summary_causal(there(Q), device_layout), ops::query_summary_causal(Q, layout)) <= 5e-6);
-  CHECK(relative_error(ops::query_summary_paper(there(Q), device_layout), ops::query_summary_paper(Q, layout)) <= 5e-6);
+  CHECK(relative_error(ops::query_summary_causal(there(Q), device_layout),
+                       ops::query_summary_causal(Q, layout)) <= 5e-6);
+  CHECK(relative_error(ops::query_summary_paper(there(Q), device_layout),
+                       ops::query_summary_paper(Q, layout)) <= 5e-6);
   const at::Tensor scores = random_below(50, {layout.total()}, 11).to(at::kFloat);
   for (int64_t k : {1, 16, 400}) {
-    CHECK(ops::cumulative_topk(there(scores), k, device_layout).evicted.cpu().equal(
-        ops::cumulative_topk(scores, k, layout).evicted));
+    CHECK(ops::cumulative_topk(there(scores), k, device_layout)
+              .evicted.cpu()
+              .equal(ops::cumulative_topk(scores, k, layout).evicted));
   }
   const at::Tensor sampled = random_below(300, {9, 8}, 12) - 1;
   const at::Tensor pads = 310 - layout.cu_seqlens.diff();
   const at::Tensor targets = ops::ranking_targets(Q, K, sampled, pads, layout);
-  CHECK(relative_error(ops::ranking_targets(there(Q), there(K), there(sampled), there(pads), device_layout), targets) <=
-        5e-6);
+  CHECK(relative_error(ops::ranking_targets(there(Q), there(K), there(sampled), there(pads), device_layout),
+                       targets) <= 5e-6);
   const at::Tensor s = random_normal({9, 8}, 13, at::kFloat);
   CHECK(relative_error(ops::ranking_loss(there(s), there(targets), there(sampled) >= 0),
                        ops::ranking_loss(s, targets, sampled >= 0)) <= 2e-6);

@@ -27,8 +27,8 @@ TEST_CASE("allowed_mask is allowed, for every membership and pair") {
         at::Tensor covered = at::zeros(expected.sizes(), at::kInt);
         for (const auto& block : ops::mask_blocks(layout, max_pairs)) {
           const at::Tensor mask = ops::allowed_mask(keys, layout, block);
-          CHECK((mask.numel() <= max_pairs ||
-                 (block.end_query - block.first_query == 1 && block.end_sequence - block.first_sequence == 1)));
+          CHECK((mask.numel() <= max_pairs || (block.end_query - block.first_query == 1 &&
+                                               block.end_sequence - block.first_sequence == 1)));
           covered.slice(0, block.first_sequence, block.end_sequence)
               .slice(1, block.first_query, block.end_query)
               .slice(2, 0, block.end_query)

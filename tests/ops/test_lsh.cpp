@@ -26,13 +26,15 @@ TEST_CASE("Centring by the running mean: kernel, composite and reference") {
   CHECK(relative_error(ops::centre_by_running_mean(narrow, layout), exact) <= 2e-6);
   CHECK(relative_error(ops::centre_by_running_mean(narrow, layout, Path::composite), exact) <= 2e-6);
   const at::Tensor strided = at::cat({narrow, narrow}, 1).slice(1, 0, 11);
-  CHECK(bitwise_equal(ops::centre_by_running_mean(strided, layout), ops::centre_by_running_mean(narrow, layout)));
+  CHECK(bitwise_equal(ops::centre_by_running_mean(strided, layout),
+                      ops::centre_by_running_mean(narrow, layout)));
   // The first token of a sequence is its own mean.
   CHECK(ops::centre_by_running_mean(narrow, layout)[1].abs().max().item<float>() == 0.0f);
 }
 
 TEST_CASE("Bins") {
-  const at::Tensor projection = at::tensor({1.0f, -1.0f, 0.0f, 2.0f, -1.0f, -2.0f, 3.0f, 3.0f, 2.5f}).view({3, 3});
+  const at::Tensor projection =
+      at::tensor({1.0f, -1.0f, 0.0f, 2.0f, -1.0f, -2.0f, 3.0f, 3.0f, 2.5f}).view({3, 3});
   CHECK(ops::sign_bins(projection).equal(at::tensor({int64_t{1}, int64_t{1}, int64_t{7}})));
   CHECK(ops::argmax_bins(projection).equal(at::tensor({int64_t{0}, int64_t{0}, int64_t{0}})));
   CHECK(ops::argmax_bins(-projection).equal(at::tensor({int64_t{1}, int64_t{2}, int64_t{2}})));
@@ -58,7 +60,8 @@ TEST_CASE("Ranks and counts: kernel, composite and reference") {
 
 TEST_CASE("A query sees the nearest keys of its bin") {
   const auto layout = layout_of({40, 25});
-  const at::Tensor query_bin = random_below(3, {layout.total()}, 6), key_bin = random_below(3, {layout.total()}, 7);
+  const at::Tensor query_bin = random_below(3, {layout.total()}, 6),
+                   key_bin = random_below(3, {layout.total()}, 7);
   const int64_t* q = query_bin.data_ptr<int64_t>();
   const int64_t* k = key_bin.data_ptr<int64_t>();
   for (int64_t width : {1, 4, 100}) {
@@ -80,12 +83,14 @@ TEST_CASE("Hashing on a GPU is hashing on the CPU", "[gpu]") {
   const auto lengths = random_lengths(9, 300, 8);
   const auto layout = layout_of(lengths, 310), device_layout = layout_of(lengths, 310, at::kCUDA);
   const at::Tensor x = random_normal({layout.total(), 16}, 9, at::kFloat), device_x = x.to(at::kCUDA);
-  CHECK(relative_error(ops::centre_over_sequence(device_x, device_layout), ops::centre_over_sequence(x, layout)) <= 3e-6);
-  CHECK(relative_error(ops::centre_by_running_mean(device_x, device_layout), ops::centre_by_running_mean(x, layout)) <=
-        3e-6);
+  CHECK(relative_error(ops::centre_over_sequence(device_x, device_layout),
+                       ops::centre_over_sequence(x, layout)) <= 3e-6);
+  CHECK(relative_error(ops::centre_by_running_mean(device_x, device_layout),
+                       ops::centre_by_running_mean(x, layout)) <= 3e-6);
   CHECK(ops::sign_bins(device_x).cpu().equal(ops::sign_bins(x)));
   CHECK(ops::argmax_bins(device_x).cpu().equal(ops::argmax_bins(x)));
-  const at::Tensor query_bin = random_below(16, {layout.total()}, 10), key_bin = random_below(16, {layout.total()}, 11);
+  const at::Tensor query_bin = random_below(16, {layout.total()}, 10),
+                   key_bin = random_below(16, {layout.total()}, 11);
   const auto cpu = ops::lsh_membership(query_bin, key_bin, 16, 4, layout);
   const auto gpu = ops::lsh_membership(query_bin.to(at::kCUDA), key_bin.to(at::kCUDA), 16, 4, device_layout);
   CHECK(gpu.rank.cpu().equal(cpu.rank));

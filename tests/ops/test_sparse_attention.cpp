@@ -15,8 +15,9 @@ struct Problem {
 };
 
 Problem random_problem(int64_t T, int64_t d_qk, int64_t d_v, uint32_t seed) {
-  return {{random_normal({T, d_qk}, seed), random_normal({T, d_qk}, seed + 1), random_normal({T, d_v}, seed + 2)},
-          random_normal({T, d_v}, seed + 3)};
+  return {
+      {random_normal({T, d_qk}, seed), random_normal({T, d_qk}, seed + 1), random_normal({T, d_v}, seed + 2)},
+      random_normal({T, d_v}, seed + 3)};
 }
 
 TensorFunction attention(const ops::KeySet& keys, const ops::PackedLayout& layout, Path path,
@@ -44,16 +45,18 @@ TEST_CASE("Sparse attention, every pattern and pair: kernel and composite are th
       for (int64_t width : {1, 5, 60}) {
         for (const auto& [name, keys] : all_key_sets(layout, width, empty_row, 3)) {
           CAPTURE(name, width, d_qk, empty_row == EmptyRow::uniform);
-          const auto exact =
-              output_and_gradients(attention(keys, layout, Path::reference), problem.inputs, problem.grad_output);
-          check_close(
-              output_and_gradients(attention(keys, layout, Path::composite), problem.inputs, problem.grad_output), exact,
-              1e-13);
+          const auto exact = output_and_gradients(attention(keys, layout, Path::reference), problem.inputs,
+                                                  problem.grad_output);
+          check_close(output_and_gradients(attention(keys, layout, Path::composite), problem.inputs,
+                                           problem.grad_output),
+                      exact, 1e-13);
           const Tensors fp32 = converted(problem.inputs, at::kFloat);
-          check_close(output_and_gradients(attention(keys, layout, Path::automatic), fp32, problem.grad_output), exact,
-                      3e-6);
-          check_close(output_and_gradients(attention(keys, layout, Path::composite), fp32, problem.grad_output), exact,
-                      3e-6);
+          check_close(
+              output_and_gradients(attention(keys, layout, Path::automatic), fp32, problem.grad_output),
+              exact, 3e-6);
+          check_close(
+              output_and_gradients(attention(keys, layout, Path::composite), fp32, problem.grad_output),
+              exact, 3e-6);
         }
       }
     }
@@ -67,8 +70,8 @@ TEST_CASE("Sparse attention at the sizes of a model: kernel and composite agree 
     CAPTURE(name);
     const auto exact =
         output_and_gradients(attention(keys, layout, Path::composite), problem.inputs, problem.grad_output);
-    check_close(output_and_gradients(attention(keys, layout, Path::automatic), converted(problem.inputs, at::kFloat),
-                                     problem.grad_output),
+    check_close(output_and_gradients(attention(keys, layout, Path::automatic),
+                                     converted(problem.inputs, at::kFloat), problem.grad_output),
                 exact, 4e-6);
   }
 }
@@ -109,8 +112,8 @@ TEST_CASE("Scores far apart neither overflow nor vanish") {
   const auto exact =
       output_and_gradients(attention(keys, layout, Path::reference), problem.inputs, problem.grad_output);
   for (Path path : {Path::automatic, Path::composite}) {
-    const auto actual =
-        output_and_gradients(attention(keys, layout, path), converted(problem.inputs, at::kFloat), problem.grad_output);
+    const auto actual = output_and_gradients(attention(keys, layout, path),
+                                             converted(problem.inputs, at::kFloat), problem.grad_output);
     CHECK(relative_error(actual[0], exact[0]) <= 1e-3);  // a score of 1000s carries an error of 1e-4
     for (const auto& tensor : actual) CHECK(tensor.isfinite().all().item<bool>());
   }
@@ -119,8 +122,8 @@ TEST_CASE("Scores far apart neither overflow nor vanish") {
 TEST_CASE("The kernel gives the same bits for any number of threads, and for strided inputs") {
   const auto layout = layout_of(random_lengths(23, 60, 7));
   const int64_t T = layout.total();
-  const Tensors wide = converted({random_normal({T, 40}, 1), random_normal({T, 33}, 2), random_normal({T, 100}, 3)},
-                                 at::kFloat);
+  const Tensors wide = converted(
+      {random_normal({T, 40}, 1), random_normal({T, 33}, 2), random_normal({T, 100}, 3)}, at::kFloat);
   const at::Tensor grad_output = random_normal({T, 64}, 4);
   const Tensors sliced{wide[0].slice(1, 5, 37), wide[1].slice(1, 0, 32), wide[2].slice(1, 30, 94)};
   Tensors dense;
@@ -163,9 +166,10 @@ TEST_CASE("Sparse attention on a GPU is that on the CPU", "[gpu]") {
         const auto exact =
             output_and_gradients(attention(sets[s].keys, layout, Path::composite), rounded, grad_output);
         for (int64_t max_pairs : {int64_t{100000}, ops::kMaxPairs}) {
-          check_close(output_and_gradients(attention(device_sets[s].keys, device_layout, Path::automatic, max_pairs),
-                                           converted(rounded, dtype, at::kCUDA), grad_output),
-                      exact, tolerance);
+          check_close(
+              output_and_gradients(attention(device_sets[s].keys, device_layout, Path::automatic, max_pairs),
+                                   converted(rounded, dtype, at::kCUDA), grad_output),
+              exact, tolerance);
         }
       }
     }

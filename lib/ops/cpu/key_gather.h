@@ -11,7 +11,8 @@ namespace hax::cpu {
 
 class KeyGather {
  public:
-  explicit KeyGather(const std::vector<KeyRule>& rules) : rules_(rules), bins_(rules.size()), chosen_(rules.size()) {}
+  explicit KeyGather(const std::vector<KeyRule>& rules)
+      : rules_(rules), bins_(rules.size()), chosen_(rules.size()) {}
 
   // Starts the sequence of rows [base, base + length).
   void start(int64_t base, int64_t length) {
@@ -32,12 +33,24 @@ class KeyGather {
     for (size_t r = 0; r < rules_.size(); ++r) {
       const KeyRule& rule = rules_[r];
       switch (rule.kind) {
-        case KeyRule::Kind::full: add_range(0, i + 1, 1, i); break;
-        case KeyRule::Kind::window: add_range(std::max<int64_t>(0, i + 1 - rule.width), i + 1, 1, i); break;
-        case KeyRule::Kind::sink: add_range(0, std::min(rule.width, i + 1), 1, i); break;
-        case KeyRule::Kind::dilated: add_range(rule.width - 1, i + 1, rule.width, i); break;
-        case KeyRule::Kind::lsh: add_bin(rule, bins_[r], i); break;
-        case KeyRule::Kind::topk: add_chosen(rule, chosen_[r], i); break;
+        case KeyRule::Kind::full:
+          add_range(0, i + 1, 1, i);
+          break;
+        case KeyRule::Kind::window:
+          add_range(std::max<int64_t>(0, i + 1 - rule.width), i + 1, 1, i);
+          break;
+        case KeyRule::Kind::sink:
+          add_range(0, std::min(rule.width, i + 1), 1, i);
+          break;
+        case KeyRule::Kind::dilated:
+          add_range(rule.width - 1, i + 1, rule.width, i);
+          break;
+        case KeyRule::Kind::lsh:
+          add_bin(rule, bins_[r], i);
+          break;
+        case KeyRule::Kind::topk:
+          add_chosen(rule, chosen_[r], i);
+          break;
       }
     }
     return keys_;

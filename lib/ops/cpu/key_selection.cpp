@@ -19,8 +19,8 @@ float dot(const float* __restrict a, const float* __restrict b, int64_t d) {
 
 }  // namespace
 
-void query_summary_causal(ConstRows Q, int64_t d, const int64_t* offsets, int64_t begin,
-                          int64_t end, float* y) {
+void query_summary_causal(ConstRows Q, int64_t d, const int64_t* offsets, int64_t begin, int64_t end,
+                          float* y) {
   std::vector<float> running(d);
   float* __restrict sum = running.data();
   for (int64_t b = begin; b < end; ++b) {
@@ -71,9 +71,9 @@ void cumulative_topk(const float* scores, int64_t k, const int64_t* offsets, int
   }
 }
 
-void ranking_targets(ConstRows Q, ConstRows K, int64_t d,
-                     const int64_t* sampled, int64_t s, const int64_t* pad_queries, const int64_t* offsets,
-                     int64_t begin, int64_t end, float* targets) {
+void ranking_targets(ConstRows Q, ConstRows K, int64_t d, const int64_t* sampled, int64_t s,
+                     const int64_t* pad_queries, const int64_t* offsets, int64_t begin, int64_t end,
+                     float* targets) {
   std::vector<float> logits;
   for (int64_t b = begin; b < end; ++b) {
     const int64_t base = offsets[b], length = offsets[b + 1] - base;

@@ -5,8 +5,8 @@
 
 namespace hax::cpu {
 
-void centre_by_running_mean(ConstRows x, int64_t d, const int64_t* offsets, int64_t begin,
-                            int64_t end, float* y) {
+void centre_by_running_mean(ConstRows x, int64_t d, const int64_t* offsets, int64_t begin, int64_t end,
+                            float* y) {
   std::vector<float> running(d);
   float* __restrict sum = running.data();
   for (int64_t b = begin; b < end; ++b) {
@@ -32,8 +32,8 @@ void sign_bins(const float* projection, int64_t h, int64_t begin, int64_t end, i
   }
 }
 
-void lsh_ranks(const int64_t* query_bin, const int64_t* key_bin, int64_t n_bins, const int64_t* offsets, int64_t begin,
-               int64_t end, int64_t* rank, int64_t* count) {
+void lsh_ranks(const int64_t* query_bin, const int64_t* key_bin, int64_t n_bins, const int64_t* offsets,
+               int64_t begin, int64_t end, int64_t* rank, int64_t* count) {
   // One table for all sequences: after each, only the bins that it touched are cleared.
   std::vector<int64_t> seen(n_bins, 0);
   for (int64_t b = begin; b < end; ++b) {

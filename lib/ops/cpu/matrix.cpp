@@ -1,30 +1,35 @@
 #include "lib/ops/cpu/matrix.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace hax::cpu {
 namespace {
 
+// f(0), ..., f(n - 1) with constant arguments: an array indexed by them lives in registers, which a loop
+// does not ensure.
+template <int n, class F>
+[[gnu::always_inline]] inline void repeat(F&& f) {
+  [&]<int... i>(std::integer_sequence<int, i...>) { (f(i), ...); }(std::make_integer_sequence<int, n>{});
+}
+
 // A tile of the result stays in registers: kRows x kVecs accumulators.
 template <Into into, int kRows, int kVecs>
-inline void tile(int64_t k_begin, int64_t k_end, MatrixView A, const float* B, int64_t ldb, float* C, int64_t ldc) {
-  Vec sum[kRows][kVecs];
-  for (int i = 0; i < kRows; ++i) {
-    for (int v = 0; v < kVecs; ++v) {
-      sum[i][v] = into == Into::add ? *reinterpret_cast<const Vec*>(C + i * ldc + v * kLanes) : Vec{};
-    }
-  }
+[[gnu::always_inline]] inline void tile(int64_t k_begin, int64_t k_end, MatrixView A, const float* B, int64_t ldb,
+                                        float* C, int64_t ldc) {
+  Vec sum[kRows * kVecs];
+  repeat<kRows * kVecs>([&](int s) __attribute__((always_inline)) {
+    sum[s] = into == Into::add ? vec(C + s / kVecs * ldc + s % kVecs * kLanes) : Vec{};
+  });
   for (int64_t l = k_begin; l < k_end; ++l) {
     Vec b[kVecs];
-    for (int v = 0; v < kVecs; ++v) b[v] = *reinterpret_cast<const Vec*>(B + l * ldb + v * kLanes);
-    for (int i = 0; i < kRows; ++i) {
-      const float a = A.data[i * A.row + l * A.column];
-      for (int v = 0; v < kVecs; ++v) sum[i][v] += a * b[v];
-    }
+    repeat<kVecs>([&](int v) __attribute__((always_inline)) { b[v] = vec(B + l * ldb + v * kLanes); });
+    const float* a = A.data + l * A.column;
+    repeat<kRows * kVecs>([&](int s) __attribute__((always_inline)) { sum[s] += a[s / kVecs * A.row] * b[s % kVecs]; });
   }
-  for (int i = 0; i < kRows; ++i) {
-    for (int v = 0; v < kVecs; ++v) *reinterpret_cast<Vec*>(C + i * ldc + v * kLanes) = sum[i][v];
-  }
+  repeat<kRows * kVecs>([&](int s) __attribute__((always_inline)) {
+    vec(C + s / kVecs * ldc + s % kVecs * kLanes) = sum[s];
+  });
 }
 
 enum class Shape { full, lower, upper };

@@ -11,6 +11,10 @@ namespace hax::cpu {
 constexpr int64_t kLanes = 16;
 typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
 
+// Reads and writes of whole vectors.
+inline Vec& vec(float* p) { return *reinterpret_cast<Vec*>(p); }
+inline const Vec& vec(const float* p) { return *reinterpret_cast<const Vec*>(p); }
+
 constexpr int64_t padded(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
 // A(i, l) = data[i * row + l * column].

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 
 #include "lib/ops/cpu/key_gather.h"
 #include "lib/ops/cpu/math.h"
@@ -43,7 +44,8 @@ void dots(Length<D> length, const float* __restrict q, ConstRows rows, const std
   const size_t n = keys.size();
   size_t a = 0;
   for (; a + 4 <= n; a += 4) {  // four chains of additions at a time
-    const float *k0 = rows.row(keys[a]), *k1 = rows.row(keys[a + 1]), *k2 = rows.row(keys[a + 2]), *k3 = rows.row(keys[a + 3]);
+    const float *k0 = rows.row(keys[a]), *k1 = rows.row(keys[a + 1]), *k2 = rows.row(keys[a + 2]),
+                *k3 = rows.row(keys[a + 3]);
     float s0 = 0.0f, s1 = 0.0f, s2 = 0.0f, s3 = 0.0f;
 #pragma omp simd reduction(+ : s0, s1, s2, s3)
     for (int64_t c = 0; c < length.get(); ++c) {
@@ -60,20 +62,25 @@ void dots(Length<D> length, const float* __restrict q, ConstRows rows, const std
   for (; a < n; ++a) result[a] = dot(length, q, rows.row(keys[a]));
 }
 
+// Sixteen floats at any address: the compiler maps it to what registers the processor has.
+using Floats = float __attribute__((vector_size(64), aligned(4), may_alias));
+
 // y = sum_n weights_n rows[keys_n]
 template <int D>
-void weighted_sum(Length<D> length, const float* __restrict weights, ConstRows rows, const std::vector<int64_t>& keys,
-                  float* __restrict y) {
-  const size_t n = keys.size();
-  std::memset(y, 0, sizeof(float) * length.get());
-  size_t a = 0;
-  for (; a + 4 <= n; a += 4) {  // each load and store of y serves four rows
-    const float *x0 = rows.row(keys[a]), *x1 = rows.row(keys[a + 1]), *x2 = rows.row(keys[a + 2]), *x3 = rows.row(keys[a + 3]);
-    const float w0 = weights[a], w1 = weights[a + 1], w2 = weights[a + 2], w3 = weights[a + 3];
-#pragma omp simd
-    for (int64_t c = 0; c < length.get(); ++c) y[c] += w0 * x0[c] + w1 * x1[c] + w2 * x2[c] + w3 * x3[c];
+void weighted_sum(Length<D> length, const float* weights, ConstRows rows, const std::vector<int64_t>& keys,
+                  float* y) {
+  if constexpr (D > 0) {
+    static_assert(D % 16 == 0);
+    Floats sum[D / 16] = {};  // stays in registers over all keys
+    for (size_t a = 0; a < keys.size(); ++a) {
+      const auto* x = reinterpret_cast<const Floats*>(rows.row(keys[a]));
+      for (int c = 0; c < D / 16; ++c) sum[c] += weights[a] * x[c];
+    }
+    std::memcpy(y, sum, sizeof(sum));
+  } else {
+    std::fill_n(y, length.get(), 0.0f);
+    for (size_t a = 0; a < keys.size(); ++a) add_scaled(length, weights[a], rows.row(keys[a]), y);
   }
-  for (; a < n; ++a) add_scaled(length, weights[a], rows.row(keys[a]), y);
 }
 
 // Applies `body` to the lengths, compiled in for those that models use most.
@@ -81,22 +88,29 @@ template <class Body>
 void with_lengths(int64_t d_qk, int64_t d_v, const Body& body) {
   const auto with_qk = [&](auto v) {
     switch (d_qk) {
-      case 16: return body(Length<16>(d_qk), v);
-      case 32: return body(Length<32>(d_qk), v);
-      default: return body(Length<0>(d_qk), v);
+      case 16:
+        return body(Length<16>(d_qk), v);
+      case 32:
+        return body(Length<32>(d_qk), v);
+      default:
+        return body(Length<0>(d_qk), v);
     }
   };
   switch (d_v) {
-    case 64: return with_qk(Length<64>(d_v));
-    case 128: return with_qk(Length<128>(d_v));
-    default: return with_qk(Length<0>(d_v));
+    case 64:
+      return with_qk(Length<64>(d_v));
+    case 128:
+      return with_qk(Length<128>(d_v));
+    default:
+      return with_qk(Length<0>(d_v));
   }
 }
 
 }  // namespace
 
-void sparse_attention_forward(const SparseAttentionShape& shape, const std::vector<KeyRule>& rules, ConstRows Q,
-                              ConstRows K, ConstRows V, int64_t begin, int64_t end, float* out, float* log_sum_exp) {
+void sparse_attention_forward(const SparseAttentionShape& shape, const std::vector<KeyRule>& rules,
+                              ConstRows Q, ConstRows K, ConstRows V, int64_t begin, int64_t end, float* out,
+                              float* log_sum_exp) {
   with_lengths(shape.d_qk, shape.d_v, [&](auto qk, auto v) {
     KeyGather gather(rules);
     std::vector<float> scores, uniform;
@@ -141,12 +155,14 @@ void sparse_attention_forward(const SparseAttentionShape& shape, const std::vect
   });
 }
 
-void sparse_attention_backward(const SparseAttentionShape& shape, const std::vector<KeyRule>& rules, ConstRows Q,
-                               ConstRows K, ConstRows V, ConstRows out, ConstRows grad_out, const float* log_sum_exp,
-                               int64_t begin, int64_t end, float* dQ, float* dK, float* dV) {
+void sparse_attention_backward(const SparseAttentionShape& shape, const std::vector<KeyRule>& rules,
+                               ConstRows Q, ConstRows K, ConstRows V, ConstRows out, ConstRows grad_out,
+                               const float* log_sum_exp, int64_t begin, int64_t end, float* dQ, float* dK,
+                               float* dV) {
   with_lengths(shape.d_qk, shape.d_v, [&](auto qk, auto v) {
     KeyGather gather(rules);
-    std::vector<float> scores, dP, uniform(shape.d_v);
+    std::vector<float> scores, dP;
+    std::vector<int64_t> everything;  // all positions of the sequence, for rows without keys
     for (int64_t b = begin; b < end; ++b) {
       const int64_t base = shape.offsets[b], length = shape.offsets[b + 1] - base;
       gather.start(base, length);
@@ -155,21 +171,29 @@ void sparse_attention_backward(const SparseAttentionShape& shape, const std::vec
       std::fill_n(dQ + base * shape.d_qk, length * shape.d_qk, 0.0f);
       std::fill_n(dK + base * shape.d_qk, length * shape.d_qk, 0.0f);
       std::fill_n(dV + base * shape.d_v, length * shape.d_v, 0.0f);
-      std::fill(uniform.begin(), uniform.end(), 0.0f);  // gradient of the rows without keys
-      bool any_uniform = false;
+      everything.clear();
       for (int64_t row = base; row < base + length; ++row) {
         const float* g = grad_out.row(row);
-        const std::vector<int64_t>& keys = gather.next();
-        const int64_t n = static_cast<int64_t>(keys.size());
-        if (n == 0) {
-          if (shape.uniform_empty_rows) add_scaled(v, 1.0f / static_cast<float>(shape.padded_length), g, uniform.data());
-          any_uniform |= shape.uniform_empty_rows;
-          continue;
+        const std::vector<int64_t>* keys_of_row = &gather.next();
+        const bool empty = keys_of_row->empty();
+        if (empty) {
+          if (!shape.uniform_empty_rows) continue;
+          if (everything.empty()) {
+            everything.resize(length);
+            std::iota(everything.begin(), everything.end(), base);
+          }
+          keys_of_row = &everything;
         }
+        const std::vector<int64_t>& keys = *keys_of_row;
+        const int64_t n = static_cast<int64_t>(keys.size());
         float* __restrict p = scores.data();
-        dots(qk, Q.row(row), K, keys, p);
-        const float lse = log_sum_exp[row];
-        for (int64_t a = 0; a < n; ++a) p[a] = exp(p[a] - lse);
+        if (empty) {
+          std::fill_n(p, n, 1.0f / static_cast<float>(shape.padded_length));
+        } else {
+          dots(qk, Q.row(row), K, keys, p);
+          const float lse = log_sum_exp[row];
+          for (int64_t a = 0; a < n; ++a) p[a] = exp(p[a] - lse);
+        }
         // dS = P (dP - sum_j P_j dP_j), and that sum is out . grad_out.
         dots(v, g, V, keys, dP.data());
         const float mean = dot(v, out.row(row), g);
@@ -180,9 +204,6 @@ void sparse_attention_backward(const SparseAttentionShape& shape, const std::vec
           add_scaled(qk, dS[a], Q.row(row), dK + keys[a] * shape.d_qk);
           add_scaled(v, p[a], g, dV + keys[a] * shape.d_v);
         }
-      }
-      if (any_uniform) {
-        for (int64_t j = base; j < base + length; ++j) add_scaled(v, 1.0f, uniform.data(), dV + j * shape.d_v);
       }
     }
   });

@@ -61,8 +61,7 @@ class BackwardTask {
       const float *x = head_.x.data() + i * width_, *dy = dy_.data() + i * width_, *ddtx = ddtx_.data() + i * width_;
       const float da_i = da[i] + before;
       before += reaches_end[i];
-      const float slope = sigmoid(head_.raw_dt[i]);
-      const float ddt = (da_i * A + dot(ddtx, x, width_)) * slope;
+      const float ddt = (da_i * A + dot(ddtx, x, width_)) * head_.slope[i];
       out_.ddt[(token_ + i) * H + h] = ddt;
       dbias += ddt;
       dA += da_i * head_.dt[i];
@@ -93,9 +92,7 @@ class BackwardTask {
         vec(column + j) += dG * vec(group_.CB.data() + at);
       }
       for (int64_t j = 0; j < kChunk; j += kLanes) {
-        Vec earlier;
-        for (int lane = 0; lane < kLanes; ++lane) earlier[lane] = j + lane < t ? column[j + lane] : 0.0f;
-        sum += earlier;
+        sum += kLaneNumbers < static_cast<int32_t>(t - j) ? vec(column + j) : Vec{};
       }
       da[t] = total(sum);
     }

@@ -14,15 +14,15 @@ namespace hax::cpu {
 // Tokens a chunk; a multiple of kLanes.
 constexpr int64_t kChunk = 16;
 
-// Reads and writes of whole vectors in padded rows.
-inline Vec& vec(float* p) { return *reinterpret_cast<Vec*>(p); }
-inline const Vec& vec(const float* p) { return *reinterpret_cast<const Vec*>(p); }
+typedef int32_t IntVec __attribute__((vector_size(kLanes * sizeof(int32_t))));
+constexpr IntVec kLaneNumbers{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
 inline float total(Vec v) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int i = 0; i < kLanes; ++i) sum += v[i];
-  return sum;
+  const auto eight = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                     __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  const auto four = __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+  const auto two = four + __builtin_shufflevector(four, four, 2, 3, 0, 1);
+  return two[0] + two[1];
 }
 
 inline float dot(const float* a, const float* b, int64_t n) {
@@ -34,9 +34,15 @@ inline float dot(const float* a, const float* b, int64_t n) {
 // to (q rows, `width` apart, zeros behind `columns`) = rows from ... on; the rows up to the next multiple of
 // four are zero, so that the block can be transposed.
 inline void copy_rows(const float* from, int64_t stride, int64_t q, int64_t columns, int64_t width, float* to) {
+  const int64_t whole = columns / kLanes * kLanes;
   for (int64_t i = 0; i < q; ++i) {
-    std::copy_n(from + i * stride, columns, to + i * width);
-    std::fill(to + i * width + columns, to + (i + 1) * width, 0.0f);
+    const float* source = from + i * stride;
+    float* target = to + i * width;
+    for (int64_t c = 0; c < whole; c += kLanes) vec(target + c) = vec(source + c);
+    if (whole == width) continue;
+    Vec rest{};
+    for (int64_t c = whole; c < columns; ++c) rest[c - whole] = source[c];
+    vec(target + whole) = rest;
   }
   std::fill(to + q * width, to + (q + 3) / 4 * 4 * width, 0.0f);
 }
@@ -73,18 +79,18 @@ struct HeadChunk {
 #pragma omp simd
     for (int64_t i = 0; i < kChunk; ++i) {
       dt[i] = softplus(raw_dt[i]);
+      slope[i] = sigmoid(raw_dt[i]);
       decay[i] = exp(dt[i] * A);
     }
-    float* row = L;
     float product = 1;
-    for (int64_t i = 0; i < q; ++i, row += kChunk) {
-      product *= decay[i];
-      from_start[i] = product;
-      for (int64_t j = 0; j < kChunk; j += kLanes) {
-        vec(row + j) = i == 0 ? Vec{} : decay[i] * vec(row - kChunk + j);
+    for (int64_t i = 0; i < q; ++i) from_start[i] = product *= decay[i];
+    for (int64_t j = 0; j < kChunk; j += kLanes) {
+      Vec row{};
+      for (int64_t i = 0; i < q; ++i) {
+        row = kLaneNumbers == static_cast<int32_t>(i - j) ? Vec{} + 1 : row * decay[i];
+        vec(L + i * kChunk + j) = row;
+        vec(M + i * kChunk + j) = row * vec(CB + i * kChunk + j);
       }
-      row[i] = 1;
-      for (int64_t j = 0; j < kChunk; j += kLanes) vec(M + i * kChunk + j) = vec(row + j) * vec(CB + i * kChunk + j);
     }
     to_end = L + (q - 1) * kChunk;
     copy_rows(in.x.data + token * in.x.stride + head * P, in.x.stride, q, P, width, x.data());
@@ -101,6 +107,7 @@ struct HeadChunk {
 
   int64_t P, width;
   float raw_dt[kChunk], dt[kChunk], decay[kChunk];
+  float slope[kChunk];            // d dt / d raw_dt
   float from_start[kChunk];       // e_i
   float L[kChunk * kChunk];       // zero above the diagonal
   float M[kChunk * kChunk];       // (C B^T) o L
