@@ -11,9 +11,11 @@
 namespace hax::ops {
 namespace {
 
-void check(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, const PackedLayout& layout) {
-  const bool fits = x.dim() == 2 && x.size(0) == layout.total() && weight.dim() == 2 && weight.size(0) == x.size(1) &&
-                    weight.size(1) >= 1 && bias.dim() == 1 && bias.size(0) == x.size(1);
+void check(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+           const PackedLayout& layout) {
+  const bool fits = x.dim() == 2 && x.size(0) == layout.total() && weight.dim() == 2 &&
+                    weight.size(0) == x.size(1) && weight.size(1) >= 1 && bias.dim() == 1 &&
+                    bias.size(0) == x.size(1);
   if (fits) return;
   std::ostringstream message;
   message << "causal_conv1d: x is " << x.sizes() << ", weight " << weight.sizes() << ", bias " << bias.sizes()
@@ -56,8 +58,8 @@ at::Tensor composite(const at::Tensor& x, const at::Tensor& weight, const at::Te
 
 class CpuConv : public torch::autograd::Function<CpuConv> {
  public:
-  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& bias, const PackedLayout& layout) {
+  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x,
+                            const at::Tensor& weight, const at::Tensor& bias, const PackedLayout& layout) {
     const at::Tensor rows = as_rows(x), taps = weight.t().contiguous(), shift = bias.contiguous();
     const cpu::ConvInput in = kernel_input(rows, taps, shift, layout.position, layout.seq_id);
     at::Tensor y = at::empty(x.sizes(), x.options());
@@ -80,15 +82,21 @@ class CpuConv : public torch::autograd::Function<CpuConv> {
     at::parallel_for(0, in.blocks(), 1, [&](int64_t begin, int64_t end) {
       cpu::conv_backward(in, const_rows(dy), dx.data_ptr<float>(), parts.data_ptr<float>(), begin, end);
     });
-    cpu::sum_parts(parts.const_data_ptr<float>(), in.blocks(), sums.numel(), sums.data_ptr<float>(), 0, sums.numel());
+    cpu::sum_parts(parts.const_data_ptr<float>(), in.blocks(), sums.numel(), sums.data_ptr<float>(), 0,
+                   sums.numel());
     return {dx, sums.narrow(0, 0, in.width).t(), sums[in.width], at::Tensor()};
   }
 
  private:
   static cpu::ConvInput kernel_input(const at::Tensor& rows, const at::Tensor& taps, const at::Tensor& bias,
                                      const at::Tensor& position, const at::Tensor& seq_id) {
-    return {const_rows(rows), taps.const_data_ptr<float>(), bias.const_data_ptr<float>(),
-            position.const_data_ptr<int64_t>(), seq_id.const_data_ptr<int64_t>(), rows.size(0), rows.size(1),
+    return {const_rows(rows),
+            taps.const_data_ptr<float>(),
+            bias.const_data_ptr<float>(),
+            position.const_data_ptr<int64_t>(),
+            seq_id.const_data_ptr<int64_t>(),
+            rows.size(0),
+            rows.size(1),
             taps.size(0)};
   }
 };
@@ -99,7 +107,8 @@ at::Tensor causal_conv1d(const at::Tensor& x, const at::Tensor& weight, const at
                          const PackedLayout& layout, Path path) {
   check(x, weight, bias, layout);
   if (path == Path::reference) return reference(x, weight, bias, layout);
-  if (!use_cpu_kernel(path, x) || weight.size(1) > cpu::kConvWidest) return composite(x, weight, bias, layout);
+  if (!use_cpu_kernel(path, x) || weight.size(1) > cpu::kConvWidest)
+    return composite(x, weight, bias, layout);
   return CpuConv::apply(x, weight.to(at::kFloat), bias.to(at::kFloat), layout);
 }
 

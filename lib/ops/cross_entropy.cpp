@@ -14,7 +14,8 @@ namespace {
 constexpr int64_t kRowsAThread = 64;
 
 void check(const at::Tensor& logits, const at::Tensor& target) {
-  if (logits.dim() == 2 && logits.size(1) > 0 && target.dim() == 1 && target.size(0) == logits.size(0)) return;
+  if (logits.dim() == 2 && logits.size(1) > 0 && target.dim() == 1 && target.size(0) == logits.size(0))
+    return;
   std::ostringstream message;
   message << "cross_entropy: logits are " << logits.sizes() << " and target " << target.sizes()
           << "; wanted (S, V), (S)";
@@ -41,8 +42,8 @@ CrossEntropy composite(const at::Tensor& logits, const at::Tensor& target) {
 
 class CpuCrossEntropy : public torch::autograd::Function<CpuCrossEntropy> {
  public:
-  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* ctx, const at::Tensor& logits,
-                                                const at::Tensor& target) {
+  static torch::autograd::variable_list forward(torch::autograd::AutogradContext* ctx,
+                                                const at::Tensor& logits, const at::Tensor& target) {
     const int64_t S = logits.size(0), V = logits.size(1);
     const at::Tensor rows = logits.contiguous(), wanted = target.contiguous();
     const int64_t* wanted_data = wanted.const_data_ptr<int64_t>();
@@ -73,8 +74,9 @@ class CpuCrossEntropy : public torch::autograd::Function<CpuCrossEntropy> {
     at::Tensor dlogits = at::empty_like(logits);
     const float scale = gradients[0].item<float>() / static_cast<float>(std::max<int64_t>(S, 1));
     at::parallel_for(0, S, kRowsAThread, [&](int64_t begin, int64_t end) {
-      cpu::cross_entropy_backward(logits.const_data_ptr<float>(), saved[1].const_data_ptr<int64_t>(), logits.size(1),
-                                  as_normalisers(saved[2]), scale, dlogits.data_ptr<float>(), begin, end);
+      cpu::cross_entropy_backward(logits.const_data_ptr<float>(), saved[1].const_data_ptr<int64_t>(),
+                                  logits.size(1), as_normalisers(saved[2]), scale, dlogits.data_ptr<float>(),
+                                  begin, end);
     });
     return {dlogits, at::Tensor()};
   }

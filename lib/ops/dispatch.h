@@ -30,6 +30,8 @@ inline at::Tensor as_rows(const at::Tensor& x) {
   return rows.size(1) <= 1 || rows.stride(1) == 1 ? rows : rows.contiguous();
 }
 
-inline cpu::ConstRows const_rows(const at::Tensor& rows) { return {rows.const_data_ptr<float>(), rows.stride(0)}; }
+inline cpu::ConstRows const_rows(const at::Tensor& rows) {
+  return {rows.const_data_ptr<float>(), rows.stride(0)};
+}
 
 }  // namespace hax::ops

@@ -16,7 +16,9 @@ at::Tensor to_device(const std::vector<int64_t>& values, at::Device device) {
 bool uniform(const PackedLayout& layout) { return layout.total() == layout.batch() * layout.max_seqlen; }
 
 // (T): row of each token in a (B * max_seqlen, ...) tensor.
-at::Tensor padded_rows(const PackedLayout& layout) { return layout.seq_id * layout.max_seqlen + layout.position; }
+at::Tensor padded_rows(const PackedLayout& layout) {
+  return layout.seq_id * layout.max_seqlen + layout.position;
+}
 
 std::vector<int64_t> with_leading(std::initializer_list<int64_t> leading, at::IntArrayRef rest) {
   std::vector<int64_t> sizes(leading);
@@ -50,7 +52,8 @@ PackedLayout make_layout(const std::vector<int64_t>& offsets, int64_t padded_len
   layout.padded_length = padded_length == 0 ? layout.max_seqlen : padded_length;
   if (layout.padded_length < layout.max_seqlen) {
     std::ostringstream message;
-    message << "padded_length " << padded_length << " is less than the longest sequence, " << layout.max_seqlen;
+    message << "padded_length " << padded_length << " is less than the longest sequence, "
+            << layout.max_seqlen;
     throw std::invalid_argument(message.str());
   }
   layout.cu_seqlens = to_device(offsets, device);
@@ -75,11 +78,12 @@ at::Tensor to_padded(const at::Tensor& packed, const PackedLayout& layout) {
 at::Tensor to_packed(const at::Tensor& padded, const PackedLayout& layout) {
   if (padded.size(0) != layout.batch() || padded.size(1) != layout.max_seqlen) {
     std::ostringstream message;
-    message << "a padded tensor of (" << layout.batch() << ", " << layout.max_seqlen << ", ...) is wanted, this is "
-            << padded.sizes();
+    message << "a padded tensor of (" << layout.batch() << ", " << layout.max_seqlen
+            << ", ...) is wanted, this is " << padded.sizes();
     throw std::invalid_argument(message.str());
   }
-  const auto rows = padded.reshape(with_leading({layout.batch() * layout.max_seqlen}, padded.sizes().slice(2)));
+  const auto rows =
+      padded.reshape(with_leading({layout.batch() * layout.max_seqlen}, padded.sizes().slice(2)));
   return uniform(layout) ? rows : rows.index_select(0, padded_rows(layout));
 }
 

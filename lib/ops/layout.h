@@ -19,7 +19,7 @@ struct PackedLayout {
   at::Tensor seq_id;             // (T) int64: sequence of each token
   at::Tensor position;           // (T) int64: position inside its sequence
   int64_t max_seqlen = 0;
-  int64_t padded_length = 0;     // the length that `paper` statistics count over, >= max_seqlen
+  int64_t padded_length = 0;  // the length that `paper` statistics count over, >= max_seqlen
 
   int64_t batch() const { return static_cast<int64_t>(offsets.size()) - 1; }
   int64_t total() const { return offsets.back(); }

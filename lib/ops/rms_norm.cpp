@@ -13,7 +13,8 @@ namespace hax::ops {
 namespace {
 
 void check(const at::Tensor& x, const at::Tensor& z, const at::Tensor& weight) {
-  const bool fits = x.dim() == 2 && weight.dim() == 1 && weight.size(0) == x.size(1) && z.sizes() == x.sizes();
+  const bool fits =
+      x.dim() == 2 && weight.dim() == 1 && weight.size(0) == x.size(1) && z.sizes() == x.sizes();
   if (fits) return;
   std::ostringstream message;
   message << "rms_norm: x is " << x.sizes() << ", z " << z.sizes() << ", weight " << weight.sizes()
@@ -67,16 +68,22 @@ class CpuNorm : public torch::autograd::Function<CpuNorm> {
     at::Tensor parts = at::empty({in.blocks(), in.d}, x.options()), dw = at::empty({in.d}, x.options());
     float* dz_data = z.defined() ? dz.data_ptr<float>() : nullptr;
     at::parallel_for(0, in.blocks(), 1, [&](int64_t begin, int64_t end) {
-      cpu::norm_backward(in, const_rows(dy), dx.data_ptr<float>(), dz_data, parts.data_ptr<float>(), begin, end);
+      cpu::norm_backward(in, const_rows(dy), dx.data_ptr<float>(), dz_data, parts.data_ptr<float>(), begin,
+                         end);
     });
     cpu::sum_parts(parts.const_data_ptr<float>(), in.blocks(), in.d, dw.data_ptr<float>(), 0, in.d);
     return {dx, dz, dw, at::Tensor()};
   }
 
  private:
-  static cpu::NormInput kernel_input(const at::Tensor& x, const at::Tensor& z, const at::Tensor& weight, double eps) {
-    return {const_rows(x), z.defined() ? const_rows(z) : cpu::ConstRows{nullptr, 0}, weight.const_data_ptr<float>(),
-            x.size(0), x.size(1), static_cast<float>(eps)};
+  static cpu::NormInput kernel_input(const at::Tensor& x, const at::Tensor& z, const at::Tensor& weight,
+                                     double eps) {
+    return {const_rows(x),
+            z.defined() ? const_rows(z) : cpu::ConstRows{nullptr, 0},
+            weight.const_data_ptr<float>(),
+            x.size(0),
+            x.size(1),
+            static_cast<float>(eps)};
   }
 };
 
@@ -84,13 +91,16 @@ class CpuNorm : public torch::autograd::Function<CpuNorm> {
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, Path path) {
   check(x, x, weight);
-  if (use_cpu_kernel(path, x)) return CpuNorm::apply(x, std::optional<at::Tensor>(), weight.to(at::kFloat), eps);
+  if (use_cpu_kernel(path, x))
+    return CpuNorm::apply(x, std::optional<at::Tensor>(), weight.to(at::kFloat), eps);
   return in_tensor_operations(x.to(compute_type(x)), weight, eps, path).to(x.scalar_type());
 }
 
-at::Tensor gated_rms_norm(const at::Tensor& x, const at::Tensor& z, const at::Tensor& weight, double eps, Path path) {
+at::Tensor gated_rms_norm(const at::Tensor& x, const at::Tensor& z, const at::Tensor& weight, double eps,
+                          Path path) {
   check(x, z, weight);
-  if (use_cpu_kernel(path, x)) return CpuNorm::apply(x, std::optional<at::Tensor>(z.to(at::kFloat)), weight.to(at::kFloat), eps);
+  if (use_cpu_kernel(path, x))
+    return CpuNorm::apply(x, std::optional<at::Tensor>(z.to(at::kFloat)), weight.to(at::kFloat), eps);
   const auto type = compute_type(x);
   return in_tensor_operations(x.to(type) * at::silu(z.to(type)), weight, eps, path).to(x.scalar_type());
 }

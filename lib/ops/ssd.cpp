@@ -1,6 +1,7 @@
 // The three implementations of the SSD scan; the CPU kernel itself is lib/ops/cpu/ssd.h.
 #include "lib/ops/ssd.h"
 
+#include <cmath>
 #include <sstream>
 #include <stdexcept>
 
@@ -132,21 +133,26 @@ ScanResult composite(const SsdInputs& given, const PackedLayout& layout, int64_t
   const at::Tensor total = reached.select(3, Q - 1);
   const at::Tensor above = at::ones({Q, Q}, in.x.options().dtype(at::kBool)).triu(1);
   // Masked before exp: above the diagonal the difference is positive and may overflow.
-  const at::Tensor L = (reached.unsqueeze(4) - reached.unsqueeze(3)).to(type).masked_fill(above, -INFINITY).exp();
-  const at::Tensor from_start = reached.to(type).exp();                         // (B, n, H, Q)
-  const at::Tensor to_end = (total.unsqueeze(3) - reached).to(type).exp();      // (B, n, H, Q)
+  const at::Tensor L =
+      (reached.unsqueeze(4) - reached.unsqueeze(3)).to(type).masked_fill(above, -INFINITY).exp();
+  const at::Tensor from_start = reached.to(type).exp();                     // (B, n, H, Q)
+  const at::Tensor to_end = (total.unsqueeze(3) - reached).to(type).exp();  // (B, n, H, Q)
 
-  const auto by_group = [&](const at::Tensor& x) { return x.reshape({batch, n, G, R, x.size(3), x.size(4)}); };
-  const at::Tensor CB = at::matmul(C, B.transpose(3, 4)).unsqueeze(3);          // (B, n, G, 1, Q, Q)
-  const at::Tensor inside = at::matmul(CB * by_group(L), by_group(dtx));        // (B, n, G, R, Q, P)
+  const auto by_group = [&](const at::Tensor& x) {
+    return x.reshape({batch, n, G, R, x.size(3), x.size(4)});
+  };
+  const at::Tensor CB = at::matmul(C, B.transpose(3, 4)).unsqueeze(3);    // (B, n, G, 1, Q, Q)
+  const at::Tensor inside = at::matmul(CB * by_group(L), by_group(dtx));  // (B, n, G, R, Q, P)
   const at::Tensor weighted = by_group(dtx * to_end.unsqueeze(4));
   // (B, n, G, R, P, N), the heads of a group against its B.
   const at::Tensor added = at::matmul(weighted.transpose(4, 5), B.unsqueeze(3));
   const ChunkStates states = combine_chunks(added.reshape({batch, n, H, P * N}), total.to(type));
   const at::Tensor before = states.before.reshape({batch, n, G, R, P, N});
-  const at::Tensor carried = at::matmul(C.unsqueeze(3), before.transpose(4, 5)) * by_group(from_start.unsqueeze(4));
+  const at::Tensor carried =
+      at::matmul(C.unsqueeze(3), before.transpose(4, 5)) * by_group(from_start.unsqueeze(4));
 
-  const at::Tensor padded = (inside + carried).reshape({batch, n, H, Q, P}).transpose(2, 3).reshape({batch, n * Q, H, P});
+  const at::Tensor padded =
+      (inside + carried).reshape({batch, n, H, Q, P}).transpose(2, 3).reshape({batch, n * Q, H, P});
   const at::Tensor y = to_packed(padded.narrow(1, 0, layout.max_seqlen), layout) + in.D.unsqueeze(1) * in.x;
   return {y.to(given.x.scalar_type()), states.last.reshape({batch, H, P, N})};
 }
@@ -155,8 +161,9 @@ ScanResult composite(const SsdInputs& given, const PackedLayout& layout, int64_t
 class CpuSsd : public torch::autograd::Function<CpuSsd> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x, const at::Tensor& dt,
-                            const at::Tensor& A, const at::Tensor& B, const at::Tensor& C, const at::Tensor& D,
-                            const at::Tensor& dt_bias, const PackedLayout& layout, bool keep) {
+                            const at::Tensor& A, const at::Tensor& B, const at::Tensor& C,
+                            const at::Tensor& D, const at::Tensor& dt_bias, const PackedLayout& layout,
+                            bool keep) {
     const int64_t H = x.size(1), P = x.size(2), G = B.size(1), N = B.size(2);
     const at::Tensor x_rows = as_rows(x), dt_rows = as_rows(dt), B_rows = as_rows(B), C_rows = as_rows(C);
     const at::Tensor heads = at::stack({A, D, dt_bias});
@@ -193,8 +200,8 @@ class CpuSsd : public torch::autograd::Function<CpuSsd> {
     const at::Tensor dB = at::empty({blocks, T, G, N}, x.options()), dC = at::empty_like(dB);
     const at::Tensor per_head = at::empty({3, batch, H}, x.options());
     float* per_head_data = per_head.data_ptr<float>();
-    const cpu::SsdGradient out{dx.data_ptr<float>(), ddt.data_ptr<float>(), dB.data_ptr<float>(),
-                               dC.data_ptr<float>(), per_head_data,         per_head_data + batch * H,
+    const cpu::SsdGradient out{dx.data_ptr<float>(),         ddt.data_ptr<float>(), dB.data_ptr<float>(),
+                               dC.data_ptr<float>(),         per_head_data,         per_head_data + batch * H,
                                per_head_data + 2 * batch * H};
     at::parallel_for(0, plan.tasks(), 1, [&](int64_t begin, int64_t end) {
       cpu::ssd_backward(plan, in, saved[5].const_data_ptr<float>(), const_rows(dy), out, begin, end);
@@ -204,7 +211,8 @@ class CpuSsd : public torch::autograd::Function<CpuSsd> {
       d_heads.push_back(at::empty({H}, x.options()));
       cpu::sum_parts(per_head_data + i * batch * H, batch, H, d_heads.back().data_ptr<float>(), 0, H);
     }
-    return {dx, ddt, d_heads[0], over_blocks(dB), over_blocks(dC), d_heads[1], d_heads[2], at::Tensor(), at::Tensor()};
+    return {dx,         ddt,        d_heads[0],   over_blocks(dB), over_blocks(dC),
+            d_heads[1], d_heads[2], at::Tensor(), at::Tensor()};
   }
 
  private:
@@ -212,7 +220,8 @@ class CpuSsd : public torch::autograd::Function<CpuSsd> {
                                     const at::Tensor& C, const at::Tensor& heads) {
     const float* per_head = heads.const_data_ptr<float>();
     const int64_t H = heads.size(1);
-    return {const_rows(x), const_rows(dt), const_rows(B), const_rows(C), per_head, per_head + H, per_head + 2 * H};
+    return {const_rows(x), const_rows(dt), const_rows(B),   const_rows(C),
+            per_head,      per_head + H,   per_head + 2 * H};
   }
 
   static at::Tensor over_blocks(const at::Tensor& parts) {

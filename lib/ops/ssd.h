@@ -19,7 +19,8 @@ struct SsdInputs {
 
 // (T, H, P), in x's dtype; arithmetic is at least fp32. Differentiable in all seven inputs.
 // `chunk_size` steers the composite path alone.
-at::Tensor ssd(const SsdInputs& in, const PackedLayout& layout, int64_t chunk_size = 64, Path path = Path::automatic);
+at::Tensor ssd(const SsdInputs& in, const PackedLayout& layout, int64_t chunk_size = 64,
+               Path path = Path::automatic);
 
 // The state after each sequence's last token, (B, H, P, N) fp32 or wider; not differentiable.
 at::Tensor ssd_final_state(const SsdInputs& in, const PackedLayout& layout);

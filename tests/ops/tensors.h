@@ -27,13 +27,20 @@ inline std::string golden_path(const std::string& file) {
 
 inline at::ScalarType scalar_type(Dtype dtype) {
   switch (dtype) {
-    case Dtype::f64: return at::kDouble;
-    case Dtype::f32: return at::kFloat;
-    case Dtype::bf16: return at::kBFloat16;
-    case Dtype::i64: return at::kLong;
-    case Dtype::u8: return at::kByte;
-    case Dtype::boolean: return at::kBool;
-    default: throw std::invalid_argument("no golden tensor has this dtype: " + std::string(dtype_name(dtype)));
+    case Dtype::f64:
+      return at::kDouble;
+    case Dtype::f32:
+      return at::kFloat;
+    case Dtype::bf16:
+      return at::kBFloat16;
+    case Dtype::i64:
+      return at::kLong;
+    case Dtype::u8:
+      return at::kByte;
+    case Dtype::boolean:
+      return at::kBool;
+    default:
+      throw std::invalid_argument("no golden tensor has this dtype: " + std::string(dtype_name(dtype)));
   }
 }
 
@@ -61,7 +68,8 @@ inline double relative_error(const at::Tensor& x, const at::Tensor& expected) {
 
 inline bool bitwise_equal(const at::Tensor& a, const at::Tensor& b) {
   return a.sizes() == b.sizes() && a.dtype() == b.dtype() &&
-         (a.numel() == 0 || std::memcmp(a.contiguous().data_ptr(), b.contiguous().data_ptr(), a.nbytes()) == 0);
+         (a.numel() == 0 ||
+          std::memcmp(a.contiguous().data_ptr(), b.contiguous().data_ptr(), a.nbytes()) == 0);
 }
 
 // N(0, 1), the same numbers for the same seed and count.
@@ -107,11 +115,13 @@ using TensorFunction = std::function<at::Tensor(const Tensors&)>;
 
 // {f(inputs), d <f(inputs), grad_output> / d input, ...}; a gradient that f does not reach is zero.
 // An undefined grad_output means ones. The inputs keep their strides.
-inline Tensors output_and_gradients(const TensorFunction& f, const Tensors& inputs, const at::Tensor& grad_output) {
+inline Tensors output_and_gradients(const TensorFunction& f, const Tensors& inputs,
+                                    const at::Tensor& grad_output) {
   Tensors leaves;
   for (const auto& input : inputs) leaves.push_back(input.detach().requires_grad_(true));
   const at::Tensor output = f(leaves);
-  const at::Tensor upstream = grad_output.defined() ? grad_output.to(output.options()) : at::ones_like(output);
+  const at::Tensor upstream =
+      grad_output.defined() ? grad_output.to(output.options()) : at::ones_like(output);
   Tensors result{output.detach()};
   const auto gradients = torch::autograd::grad({output}, leaves, {upstream}, /*retain_graph=*/c10::nullopt,
                                                /*create_graph=*/false, /*allow_unused=*/true);
@@ -122,13 +132,14 @@ inline Tensors output_and_gradients(const TensorFunction& f, const Tensors& inpu
 }
 
 // The same gradients from central differences, for fp64 inputs: {f(inputs), gradients...}.
-inline Tensors output_and_differences(const TensorFunction& f, const Tensors& inputs, const at::Tensor& grad_output,
-                                      double step = 1e-6) {
+inline Tensors output_and_differences(const TensorFunction& f, const Tensors& inputs,
+                                      const at::Tensor& grad_output, double step = 1e-6) {
   at::NoGradGuard no_grad;
   Tensors moved;
   for (const auto& input : inputs) moved.push_back(input.detach().clone(at::MemoryFormat::Contiguous));
   const at::Tensor output = f(moved);
-  const at::Tensor upstream = grad_output.defined() ? grad_output.to(output.options()) : at::ones_like(output);
+  const at::Tensor upstream =
+      grad_output.defined() ? grad_output.to(output.options()) : at::ones_like(output);
   const auto objective = [&] { return (f(moved) * upstream).sum().item<double>(); };
   Tensors result{output.clone()};
   for (auto& input : moved) {

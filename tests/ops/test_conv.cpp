@@ -37,11 +37,13 @@ TEST_CASE("causal_conv1d agrees with the official reference", "[golden]") {
     const std::string name = info.name.substr(0, slash + 1);
     CAPTURE(name);
     const auto load = [&](const std::string& what) { return test::load_tensor(file, name + what); };
-    const auto packed = [&](const std::string& what) { return load(what).transpose(1, 2).flatten(0, 1).contiguous(); };
+    const auto packed = [&](const std::string& what) {
+      return load(what).transpose(1, 2).flatten(0, 1).contiguous();
+    };
     const auto layout = test::layout_of(std::vector<int64_t>(info.shape[0], info.shape[2]));
     for (const auto path : {Path::reference, Path::composite, Path::automatic}) {
-      check_close(test::output_and_gradients(conv_on(layout, path), {packed("x"), load("weight"), load("bias")},
-                                             packed("grad_out")),
+      check_close(test::output_and_gradients(conv_on(layout, path),
+                                             {packed("x"), load("weight"), load("bias")}, packed("grad_out")),
                   {packed("out"), packed("grad.x"), load("grad.weight"), load("grad.bias")}, 6e-6);
     }
   }
@@ -60,21 +62,26 @@ TEST_CASE("causal_conv1d's gradients are those of its finite differences") {
 
 TEST_CASE("causal_conv1d agrees with its fp64 reference at every width and length") {
   // Sequences that begin, end and cross at the kernel's blocks of 128 tokens.
-  const std::vector<std::vector<int64_t>> ragged{{1}, {1, 1, 2, 3, 4, 5}, {128, 128}, {126, 1, 3, 260}, {400}};
+  const std::vector<std::vector<int64_t>> ragged{
+      {1}, {1, 1, 2, 3, 4, 5}, {128, 128}, {126, 1, 3, 260}, {400}};
   uint32_t seed = 10;
   for (const auto& lengths : ragged) {
     const auto layout = test::layout_of(lengths);
     for (const int64_t channels : {1, 5, 48}) {
       for (const int64_t width : {1, 2, 3, 4, 6}) {
         CAPTURE(lengths, channels, width);
-        const auto inputs = test::converted(random_inputs(layout.total(), channels, width, ++seed), at::kFloat);
+        const auto inputs =
+            test::converted(random_inputs(layout.total(), channels, width, ++seed), at::kFloat);
         // Away from zero, so that the bias's gradient is no difference of large sums.
         const auto upstream = test::random_normal({layout.total(), channels}, seed + 7, at::kFloat) + 1;
         const auto exact = test::converted(inputs, at::kDouble);
         const auto expected = test::output_and_gradients(conv_on(layout, Path::reference), exact, upstream);
-        check_close(test::output_and_gradients(conv_on(layout, Path::automatic), inputs, upstream), expected, 3e-6);
-        check_close(test::output_and_gradients(conv_on(layout, Path::composite), inputs, upstream), expected, 3e-6);
-        check_close(test::output_and_gradients(conv_on(layout, Path::composite), exact, upstream), expected, 1e-13);
+        check_close(test::output_and_gradients(conv_on(layout, Path::automatic), inputs, upstream), expected,
+                    3e-6);
+        check_close(test::output_and_gradients(conv_on(layout, Path::composite), inputs, upstream), expected,
+                    3e-6);
+        check_close(test::output_and_gradients(conv_on(layout, Path::composite), exact, upstream), expected,
+                    1e-13);
       }
     }
   }
@@ -88,12 +95,14 @@ TEST_CASE("causal_conv1d reads a slice of wider rows, and any strides") {
   const auto wide = at::cat({at::ones({170, 7}), inputs[0], at::ones({170, 2})}, 1);
   for (const auto& x : {wide.narrow(1, 7, 24), inputs[0].t().contiguous().t()}) {
     REQUIRE(!x.is_contiguous());
-    const auto found = test::output_and_gradients(conv_on(layout, Path::automatic), {x, inputs[1], inputs[2]}, upstream);
+    const auto found =
+        test::output_and_gradients(conv_on(layout, Path::automatic), {x, inputs[1], inputs[2]}, upstream);
     for (size_t i = 0; i < found.size(); ++i) CHECK(test::bitwise_equal(found[i], expected[i]));
   }
   // The gradient of a sum arrives expanded from one number.
   const auto sum = test::output_and_gradients(
-      [&](const Tensors& in) { return ops::causal_conv1d(in[0], in[1], in[2], layout).sum(); }, inputs, at::Tensor());
+      [&](const Tensors& in) { return ops::causal_conv1d(in[0], in[1], in[2], layout).sum(); }, inputs,
+      at::Tensor());
   const auto ones = test::output_and_gradients(conv_on(layout, Path::automatic), inputs, at::Tensor());
   for (size_t i = 1; i < sum.size(); ++i) CHECK(test::bitwise_equal(sum[i], ones[i]));
 }
@@ -126,9 +135,12 @@ TEST_CASE("causal_conv1d keeps packed sequences apart") {
 
 TEST_CASE("causal_conv1d refuses shapes that do not fit") {
   const auto layout = test::layout_of({4});
-  CHECK_THROWS_AS(ops::causal_conv1d(at::ones({3, 2}), at::ones({2, 4}), at::ones({2}), layout), std::invalid_argument);
-  CHECK_THROWS_AS(ops::causal_conv1d(at::ones({4, 2}), at::ones({3, 4}), at::ones({2}), layout), std::invalid_argument);
-  CHECK_THROWS_AS(ops::causal_conv1d(at::ones({4, 2}), at::ones({2, 4}), at::ones({3}), layout), std::invalid_argument);
+  CHECK_THROWS_AS(ops::causal_conv1d(at::ones({3, 2}), at::ones({2, 4}), at::ones({2}), layout),
+                  std::invalid_argument);
+  CHECK_THROWS_AS(ops::causal_conv1d(at::ones({4, 2}), at::ones({3, 4}), at::ones({2}), layout),
+                  std::invalid_argument);
+  CHECK_THROWS_AS(ops::causal_conv1d(at::ones({4, 2}), at::ones({2, 4}), at::ones({3}), layout),
+                  std::invalid_argument);
 }
 
 TEST_CASE("causal_conv1d on a GPU agrees with the fp64 reference", "[gpu]") {

@@ -22,7 +22,8 @@ std::vector<float> arguments() {
   std::vector<float> xs{0.0f, -0.0f};
   for (int exponent = -149; exponent < 128; ++exponent) {
     for (const double mantissa : {1.0, 1.2345, 1.5, 1.9999}) {
-      for (const double sign : {-1.0, 1.0}) xs.push_back(static_cast<float>(sign * std::ldexp(mantissa, exponent)));
+      for (const double sign : {-1.0, 1.0})
+        xs.push_back(static_cast<float>(sign * std::ldexp(mantissa, exponent)));
     }
   }
   for (double x = -110; x < 110; x += 0.00123) xs.push_back(static_cast<float>(x));
@@ -59,11 +60,15 @@ double exact_softplus(double x) { return std::fmax(x, 0) + std::log1p(std::exp(-
 
 TEST_CASE("exp, sigmoid, SiLU and softplus hold their relative error over all of fp32") {
   const auto xs = arguments();
-  CHECK(worst_error(xs, [&](size_t i) { return cpu::exp(xs[i]); }, [](double x) { return std::exp(x); }) < kTolerance);
-  CHECK(worst_error(xs, [&](size_t i) { return cpu::sigmoid(xs[i]); }, exact_sigmoid) < kTolerance);
-  CHECK(worst_error(xs, [&](size_t i) { return cpu::softplus(xs[i]); }, exact_softplus) < kTolerance);
-  CHECK(worst_error(xs, [&](size_t i) { return cpu::silu(xs[i]); },
-                    exact_silu, kSiluSmallest) < 2 * kTolerance);
+  CHECK(worst_error(
+            xs, [&](size_t i) { return cpu::exp(xs[i]); }, [](double x) { return std::exp(x); }) <
+        kTolerance);
+  CHECK(worst_error(
+            xs, [&](size_t i) { return cpu::sigmoid(xs[i]); }, exact_sigmoid) < kTolerance);
+  CHECK(worst_error(
+            xs, [&](size_t i) { return cpu::softplus(xs[i]); }, exact_softplus) < kTolerance);
+  CHECK(worst_error(
+            xs, [&](size_t i) { return cpu::silu(xs[i]); }, exact_silu, kSiluSmallest) < 2 * kTolerance);
 }
 
 TEST_CASE("the kernels' functions keep infinities and NaN") {
@@ -92,12 +97,14 @@ TEST_CASE("inside the kernels the functions are as good") {
 
   // One tap of 1 and no bias: SiLU(x).
   const auto silu = ops::causal_conv1d(column, at::ones({1, 1}), at::zeros({1}), layout);
-  CHECK(worst_error(xs, [&](size_t i) { return silu.const_data_ptr<float>()[i]; },
-                    exact_silu, kSiluSmallest) < 2 * kTolerance);
+  CHECK(worst_error(
+            xs, [&](size_t i) { return silu.const_data_ptr<float>()[i]; }, exact_silu, kSiluSmallest) <
+        2 * kTolerance);
 
   // Sequences of one token with x = B = C = 1 and D = 0: y = softplus(dt).
   const auto softplus = ops::ssd({each, column, -one, each, each, at::zeros({1}), at::zeros({1})}, layout);
-  CHECK(worst_error(xs, [&](size_t i) { return softplus.const_data_ptr<float>()[i]; }, exact_softplus) < kTolerance);
+  CHECK(worst_error(
+            xs, [&](size_t i) { return softplus.const_data_ptr<float>()[i]; }, exact_softplus) < kTolerance);
 }
 
 TEST_CASE("a NaN goes through the kernels") {

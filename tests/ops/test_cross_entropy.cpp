@@ -37,7 +37,8 @@ TEST_CASE("of equal greatest logits the first one is the answer") {
 TEST_CASE("the loss's gradients are those of its finite differences") {
   const auto logits = test::random_normal({4, 6}, 1);
   const auto target = test::random_below(6, {4}, 2);
-  const auto expected = test::output_and_differences(loss_on(target, Path::reference), {logits}, at::Tensor());
+  const auto expected =
+      test::output_and_differences(loss_on(target, Path::reference), {logits}, at::Tensor());
   for (const auto path : {Path::reference, Path::composite}) {
     const auto found = test::output_and_gradients(loss_on(target, path), {logits}, at::Tensor());
     CHECK(relative_error(found[1], expected[1]) <= 1e-8);
@@ -70,8 +71,8 @@ TEST_CASE("the loss agrees with its fp64 reference at every size") {
 
 TEST_CASE("without scored rows the loss is zero") {
   for (const auto path : {Path::reference, Path::composite, Path::automatic}) {
-    const auto found = test::output_and_gradients(loss_on(at::zeros({0}, at::kLong), path), {at::zeros({0, 5})},
-                                                  at::Tensor());
+    const auto found = test::output_and_gradients(loss_on(at::zeros({0}, at::kLong), path),
+                                                  {at::zeros({0, 5})}, at::Tensor());
     CHECK(found[0].item<double>() == 0);
     CHECK(found[1].sizes() == at::IntArrayRef({0, 5}));
   }
@@ -111,8 +112,8 @@ TEST_CASE("the loss on a GPU agrees with the fp64 reference", "[gpu]") {
     const auto target = test::random_below(100, {300}, 6);
     const auto expected =
         test::output_and_gradients(loss_on(target, Path::reference), {logits.to(at::kDouble)}, at::Tensor());
-    const auto found =
-        test::output_and_gradients(loss_on(target.to(at::kCUDA), Path::automatic), {logits.to(at::kCUDA)}, at::Tensor());
+    const auto found = test::output_and_gradients(loss_on(target.to(at::kCUDA), Path::automatic),
+                                                  {logits.to(at::kCUDA)}, at::Tensor());
     CHECK(found[0].scalar_type() == at::kFloat);
     CHECK(relative_error(found[0], expected[0]) <= 2e-6);
     CHECK(relative_error(found[1], expected[1]) <= tolerance);

@@ -34,7 +34,9 @@ TEST_CASE("padding and packing undo each other, and so do their gradients") {
     CHECK(ops::to_packed(padded, layout).equal(packed));
     CHECK(padded.abs().sum().item<double>() == Approx(packed.abs().sum().item<double>()));
     for (int64_t b = 0; b < layout.batch(); ++b) {
-      CHECK(padded[b].narrow(0, 0, layout.seqlen(b)).equal(packed.narrow(0, layout.offsets[b], layout.seqlen(b))));
+      CHECK(padded[b]
+                .narrow(0, 0, layout.seqlen(b))
+                .equal(packed.narrow(0, layout.offsets[b], layout.seqlen(b))));
     }
     const auto upstream = test::random_normal(padded.sizes(), 2);
     const auto gradients = test::output_and_gradients(

@@ -110,8 +110,8 @@ TEST_CASE("the norms read slices of wider rows") {
   const auto upstream = test::random_normal({70, 24}, 6, at::kFloat);
   const auto expected = test::output_and_gradients(norm_on(Path::automatic), inputs, upstream);
   const auto wide = at::cat({inputs[1], at::ones({70, 3}), inputs[0]}, 1);
-  const auto found = test::output_and_gradients(norm_on(Path::automatic),
-                                                {wide.narrow(1, 27, 24), wide.narrow(1, 0, 24), inputs[2]}, upstream);
+  const auto found = test::output_and_gradients(
+      norm_on(Path::automatic), {wide.narrow(1, 27, 24), wide.narrow(1, 0, 24), inputs[2]}, upstream);
   for (size_t i = 0; i < found.size(); ++i) CHECK(test::bitwise_equal(found[i], expected[i]));
 }
 
@@ -129,7 +129,8 @@ TEST_CASE("the norms give the same bytes for any number of threads") {
 
 TEST_CASE("the norms refuse shapes that do not fit") {
   CHECK_THROWS_AS(ops::rms_norm(at::ones({3, 2}), at::ones({3}), kEps), std::invalid_argument);
-  CHECK_THROWS_AS(ops::gated_rms_norm(at::ones({3, 2}), at::ones({2, 2}), at::ones({2}), kEps), std::invalid_argument);
+  CHECK_THROWS_AS(ops::gated_rms_norm(at::ones({3, 2}), at::ones({2, 2}), at::ones({2}), kEps),
+                  std::invalid_argument);
 }
 
 TEST_CASE("the norms on a GPU agree with the fp64 reference", "[gpu]") {
@@ -140,8 +141,8 @@ TEST_CASE("the norms on a GPU agree with the fp64 reference", "[gpu]") {
       const auto upstream = test::random_normal({200, 128}, 12, dtype);
       const auto expected = test::output_and_gradients(norm_on(Path::reference),
                                                        test::converted(inputs, at::kDouble), upstream);
-      check_close(test::output_and_gradients(norm_on(Path::automatic), test::converted(inputs, dtype, at::kCUDA),
-                                             upstream),
+      check_close(test::output_and_gradients(norm_on(Path::automatic),
+                                             test::converted(inputs, dtype, at::kCUDA), upstream),
                   expected, tolerance);
     }
   }

@@ -16,17 +16,16 @@ const std::vector<std::string> kNames{"x", "dt", "A", "B", "C", "D", "dt_bias"};
 ops::SsdInputs inputs_of(const Tensors& in) { return {in[0], in[1], in[2], in[3], in[4], in[5], in[6]}; }
 
 test::TensorFunction ssd_on(const PackedLayout& layout, Path path, int64_t chunk_size = 64) {
-  return [&layout, path, chunk_size](const Tensors& in) { return ops::ssd(inputs_of(in), layout, chunk_size, path); };
+  return [&layout, path, chunk_size](const Tensors& in) {
+    return ops::ssd(inputs_of(in), layout, chunk_size, path);
+  };
 }
 
 // fp64 inputs with steps from about 0.05 to 2 and decays from slow to fast.
 Tensors random_inputs(int64_t T, int64_t H, int64_t P, int64_t G, int64_t N, uint32_t seed) {
-  return {test::random_normal({T, H, P}, seed),
-          test::random_normal({T, H}, seed + 1) - 0.5,
-          -test::random_normal({H}, seed + 2).exp(),
-          test::random_normal({T, G, N}, seed + 3),
-          test::random_normal({T, G, N}, seed + 4),
-          test::random_normal({H}, seed + 5),
+  return {test::random_normal({T, H, P}, seed),      test::random_normal({T, H}, seed + 1) - 0.5,
+          -test::random_normal({H}, seed + 2).exp(), test::random_normal({T, G, N}, seed + 3),
+          test::random_normal({T, G, N}, seed + 4),  test::random_normal({H}, seed + 5),
           test::random_normal({H}, seed + 6) * 0.5};
 }
 
@@ -64,10 +63,11 @@ TEST_CASE("ssd agrees with the official scan", "[golden]") {
     }
     for (const auto path : {Path::reference, Path::composite, Path::automatic}) {
       CAPTURE(static_cast<int>(path));
-      check_close(test::output_and_gradients(ssd_on(layout, path), inputs, packed("grad_out")), expected, 6e-6);
+      check_close(test::output_and_gradients(ssd_on(layout, path), inputs, packed("grad_out")), expected,
+                  6e-6);
     }
-    check_close(test::output_and_gradients(ssd_on(layout, Path::composite, 16), inputs, packed("grad_out")), expected,
-                6e-6);
+    check_close(test::output_and_gradients(ssd_on(layout, Path::composite, 16), inputs, packed("grad_out")),
+                expected, 6e-6);
     const auto state = ops::ssd_final_state(inputs_of(inputs), layout);
     CHECK(relative_error(state, test::load_tensor(file, name + "final_state")) <= 6e-6);
   }
@@ -82,28 +82,32 @@ TEST_CASE("ssd's gradients are those of its finite differences") {
   check_close(test::output_and_gradients(ssd_on(layout, Path::reference), inputs, upstream), expected, 1e-8);
   for (const int64_t chunk_size : {1, 2, 64}) {
     CAPTURE(chunk_size);
-    check_close(test::output_and_gradients(ssd_on(layout, Path::composite, chunk_size), inputs, upstream), expected,
-                1e-8);
+    check_close(test::output_and_gradients(ssd_on(layout, Path::composite, chunk_size), inputs, upstream),
+                expected, 1e-8);
   }
 }
 
 TEST_CASE("ssd agrees with its fp64 reference at every shape") {
   const std::vector<std::vector<int64_t>> ragged{{1}, {1, 1, 1}, {17, 1, 64, 33, 5}, {16, 32, 48}, {150, 3}};
-  const std::vector<Shape> shapes{{8, 16, 1, 32}, {4, 6, 2, 10}, {1, 1, 1, 1}, {2, 4, 2, 2}, {3, 64, 1, 5},
-                                  {6, 1, 3, 128}, {2, 16, 1, 1}, {2, 33, 2, 17}};
+  const std::vector<Shape> shapes{{8, 16, 1, 32}, {4, 6, 2, 10},  {1, 1, 1, 1},  {2, 4, 2, 2},
+                                  {3, 64, 1, 5},  {6, 1, 3, 128}, {2, 16, 1, 1}, {2, 33, 2, 17}};
   uint32_t seed = 100;
   for (const auto& lengths : ragged) {
     for (const auto& s : shapes) {
       seed += 10;
       CAPTURE(lengths, s.H, s.P, s.G, s.N);
       const auto layout = test::layout_of(lengths);
-      const auto inputs = test::converted(random_inputs(layout.total(), s.H, s.P, s.G, s.N, seed), at::kFloat);
+      const auto inputs =
+          test::converted(random_inputs(layout.total(), s.H, s.P, s.G, s.N, seed), at::kFloat);
       const auto upstream = test::random_normal({layout.total(), s.H, s.P}, seed + 9, at::kFloat);
       const auto exact = test::converted(inputs, at::kDouble);
       const auto expected = test::output_and_gradients(ssd_on(layout, Path::reference), exact, upstream);
-      check_close(test::output_and_gradients(ssd_on(layout, Path::automatic), inputs, upstream), expected, 4e-6);
-      check_close(test::output_and_gradients(ssd_on(layout, Path::composite, 16), inputs, upstream), expected, 4e-6);
-      check_close(test::output_and_gradients(ssd_on(layout, Path::composite, 16), exact, upstream), expected, 1e-12);
+      check_close(test::output_and_gradients(ssd_on(layout, Path::automatic), inputs, upstream), expected,
+                  4e-6);
+      check_close(test::output_and_gradients(ssd_on(layout, Path::composite, 16), inputs, upstream), expected,
+                  4e-6);
+      check_close(test::output_and_gradients(ssd_on(layout, Path::composite, 16), exact, upstream), expected,
+                  1e-12);
     }
   }
 }
@@ -117,8 +121,8 @@ TEST_CASE("ssd holds over two thousand tokens") {
   check_close(test::output_and_gradients(ssd_on(layout, Path::automatic), inputs, upstream), expected, 4e-6);
   // 667 chunks of 3: the states are combined in pieces of pieces.
   for (const int64_t chunk_size : {3, 64}) {
-    check_close(test::output_and_gradients(ssd_on(layout, Path::composite, chunk_size), exact, upstream), expected,
-                1e-12);
+    check_close(test::output_and_gradients(ssd_on(layout, Path::composite, chunk_size), exact, upstream),
+                expected, 1e-12);
   }
   const auto state = ops::ssd_final_state(inputs_of(exact), layout);
   CHECK(state.sizes() == at::IntArrayRef({2, 2, 4, 8}));
@@ -166,14 +170,16 @@ TEST_CASE("ssd reads slices of wider rows") {
   for (size_t i = 0; i < found.size(); ++i) CHECK(test::bitwise_equal(found[i], expected[i]));
   // Strides that no kernel reads in place.
   inputs[0] = inputs[0].transpose(1, 2).contiguous().transpose(1, 2);
-  const auto transposed = test::output_and_gradients(
-      ssd_on(layout, Path::automatic), inputs, upstream.transpose(1, 2).contiguous().transpose(1, 2));
-  for (size_t i = 0; i < found.size(); ++i) CHECK(test::bitwise_equal(transposed[i].contiguous(), expected[i]));
+  const auto transposed = test::output_and_gradients(ssd_on(layout, Path::automatic), inputs,
+                                                     upstream.transpose(1, 2).contiguous().transpose(1, 2));
+  for (size_t i = 0; i < found.size(); ++i)
+    CHECK(test::bitwise_equal(transposed[i].contiguous(), expected[i]));
 }
 
 TEST_CASE("ssd gives the same bytes for any number of threads") {
   const int before = at::get_num_threads();
-  for (const std::vector<int64_t>& lengths : {std::vector<int64_t>{300}, {40, 7, 90, 1, 16, 33, 2, 50, 20, 64}}) {
+  for (const std::vector<int64_t>& lengths :
+       {std::vector<int64_t>{300}, {40, 7, 90, 1, 16, 33, 2, 50, 20, 64}}) {
     const auto layout = test::layout_of(lengths);
     const auto inputs = test::converted(random_inputs(layout.total(), 8, 16, 1, 32, 40), at::kFloat);
     const auto upstream = test::random_normal({layout.total(), 8, 16}, 41, at::kFloat);
@@ -213,8 +219,9 @@ TEST_CASE("ssd gives in evaluation what it gives in training") {
 TEST_CASE("ssd refuses shapes that do not fit") {
   const auto layout = test::layout_of({4});
   const auto good = random_inputs(4, 4, 2, 2, 3, 70);
-  const std::vector<at::Tensor> bad{at::ones({5, 4, 2}),    at::ones({4, 3}), at::ones({3}), at::ones({4, 3, 3}),
-                                    at::ones({4, 2, 4}), at::ones({1}),    at::ones({4, 1})};
+  const std::vector<at::Tensor> bad{at::ones({5, 4, 2}), at::ones({4, 3}),    at::ones({3}),
+                                    at::ones({4, 3, 3}), at::ones({4, 2, 4}), at::ones({1}),
+                                    at::ones({4, 1})};
   for (const auto path : {Path::reference, Path::composite, Path::automatic}) {
     for (size_t i = 0; i < bad.size(); ++i) {
       auto inputs = test::converted(good, at::kFloat);

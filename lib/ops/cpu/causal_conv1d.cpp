@@ -82,10 +82,14 @@ void backward(const ConvInput& in, ConstRows dy, float* dx, float* parts, int64_
 template <class F>
 void with_width(int64_t width, F&& f) {
   switch (width) {
-    case 1: return f.template operator()<1>();
-    case 2: return f.template operator()<2>();
-    case 3: return f.template operator()<3>();
-    default: return f.template operator()<4>();
+    case 1:
+      return f.template operator()<1>();
+    case 2:
+      return f.template operator()<2>();
+    case 3:
+      return f.template operator()<3>();
+    default:
+      return f.template operator()<4>();
   }
 }
 

@@ -10,18 +10,18 @@
 
 namespace hax::cpu {
 
-constexpr int64_t kConvBlock = 128;      // tokens
+constexpr int64_t kConvBlock = 128;  // tokens
 constexpr int64_t kConvWidest = 4;
 
 struct ConvInput {
-  ConstRows x;             // (T, channels)
-  const float* taps;       // (width, channels), the last row is the current token
-  const float* bias;       // (channels)
-  const int64_t* position; // (T), inside the sequence
-  const int64_t* seq_id;   // (T)
+  ConstRows x;              // (T, channels)
+  const float* taps;        // (width, channels), the last row is the current token
+  const float* bias;        // (channels)
+  const int64_t* position;  // (T), inside the sequence
+  const int64_t* seq_id;    // (T)
   int64_t tokens;
   int64_t channels;
-  int64_t width;           // 1 .. kConvWidest
+  int64_t width;  // 1 .. kConvWidest
 
   int64_t blocks() const { return (tokens + kConvBlock - 1) / kConvBlock; }
 };

@@ -26,7 +26,8 @@ void cross_entropy_forward(const float* logits, const int64_t* target, int64_t V
 }
 
 void cross_entropy_backward(const float* logits, const int64_t* target, int64_t V,
-                            const Normaliser* normalisers, float scale, float* dlogits, int64_t begin, int64_t end) {
+                            const Normaliser* normalisers, float scale, float* dlogits, int64_t begin,
+                            int64_t end) {
   for (int64_t s = begin; s < end; ++s) {
     const float* row = logits + s * V;
     const float peak = normalisers[s].greatest, factor = scale * normalisers[s].inverse;

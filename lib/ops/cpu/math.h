@@ -31,7 +31,8 @@ inline float exp(float x) {
   // ln 2 in two parts: n times the first is exact.
   const float r = __builtin_fmaf(-n, -2.12194440e-4f, __builtin_fmaf(-n, 0.693359375f, x));
 #else
-  const float r = static_cast<float>(static_cast<double>(x) - static_cast<double>(n) * 0.69314718055994530942);
+  const float r =
+      static_cast<float>(static_cast<double>(x) - static_cast<double>(n) * 0.69314718055994530942);
 #endif
   float p = 1.0f / 5040;
   p = multiply_add(p, r, 1.0f / 720);

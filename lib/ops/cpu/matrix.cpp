@@ -10,13 +10,14 @@ namespace {
 // does not ensure.
 template <int n, class F>
 [[gnu::always_inline]] inline void repeat(F&& f) {
-  [&]<int... i>(std::integer_sequence<int, i...>) { (f(i), ...); }(std::make_integer_sequence<int, n>{});
+  [&]<int... i>(std::integer_sequence<int, i...>) { (f(i), ...); }
+  (std::make_integer_sequence<int, n>{});
 }
 
 // A tile of the result stays in registers: kRows x kVecs accumulators.
 template <Into into, int kRows, int kVecs>
-[[gnu::always_inline]] inline void tile(int64_t k_begin, int64_t k_end, MatrixView A, const float* B, int64_t ldb,
-                                        float* C, int64_t ldc) {
+[[gnu::always_inline]] inline void tile(int64_t k_begin, int64_t k_end, MatrixView A, const float* B,
+                                        int64_t ldb, float* C, int64_t ldc) {
   Vec sum[kRows * kVecs];
   repeat<kRows * kVecs>([&](int s) __attribute__((always_inline)) {
     sum[s] = into == Into::add ? vec(C + s / kVecs * ldc + s % kVecs * kLanes) : Vec{};
@@ -25,7 +26,9 @@ template <Into into, int kRows, int kVecs>
     Vec b[kVecs];
     repeat<kVecs>([&](int v) __attribute__((always_inline)) { b[v] = vec(B + l * ldb + v * kLanes); });
     const float* a = A.data + l * A.column;
-    repeat<kRows * kVecs>([&](int s) __attribute__((always_inline)) { sum[s] += a[s / kVecs * A.row] * b[s % kVecs]; });
+    repeat<kRows * kVecs>([&](int s) __attribute__((always_inline)) {
+      sum[s] += a[s / kVecs * A.row] * b[s % kVecs];
+    });
   }
   repeat<kRows * kVecs>([&](int s) __attribute__((always_inline)) {
     vec(C + s / kVecs * ldc + s % kVecs * kLanes) = sum[s];
@@ -51,7 +54,8 @@ void columns(int64_t m, int64_t k, MatrixView A, const float* B, int64_t ldb, fl
 }
 
 template <Into into, Shape shape>
-void product(int64_t m, int64_t n, int64_t k, MatrixView A, const float* B, int64_t ldb, float* C, int64_t ldc) {
+void product(int64_t m, int64_t n, int64_t k, MatrixView A, const float* B, int64_t ldb, float* C,
+             int64_t ldc) {
   int64_t j = 0;
   for (; j + 2 * kLanes <= n; j += 2 * kLanes) columns<into, shape, 2>(m, k, A, B + j, ldb, C + j, ldc);
   if (j < n) columns<into, shape, 1>(m, k, A, B + j, ldb, C + j, ldc);
@@ -91,9 +95,12 @@ void transpose(int64_t m, int64_t n, const float* from, int64_t ldf, float* to, 
     for (int64_t j = 0; j < n; j += 4) {
       const float* source = from + i * ldf + j;
       const Quad a = *reinterpret_cast<const Quad*>(source), b = *reinterpret_cast<const Quad*>(source + ldf);
-      const Quad c = *reinterpret_cast<const Quad*>(source + 2 * ldf), d = *reinterpret_cast<const Quad*>(source + 3 * ldf);
-      const Quad ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-      const Quad cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+      const Quad c = *reinterpret_cast<const Quad*>(source + 2 * ldf),
+                 d = *reinterpret_cast<const Quad*>(source + 3 * ldf);
+      const Quad ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5),
+                 ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+      const Quad cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5),
+                 cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
       float* target = to + j * ldt + i;
       *reinterpret_cast<Quad*>(target) = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5);
       *reinterpret_cast<Quad*>(target + ldt) = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);

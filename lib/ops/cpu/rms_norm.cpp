@@ -43,7 +43,8 @@ void norm_forward(const NormInput& in, float* y, int64_t begin, int64_t end) {
   }
 }
 
-void norm_backward(const NormInput& in, ConstRows dy, float* dx, float* dz, float* parts, int64_t begin, int64_t end) {
+void norm_backward(const NormInput& in, ConstRows dy, float* dx, float* dz, float* parts, int64_t begin,
+                   int64_t end) {
   std::vector<float> u(in.d), gate(in.d), dw(in.d);
   for (int64_t block = begin; block < end; ++block) {
     std::fill(dw.begin(), dw.end(), 0.0f);

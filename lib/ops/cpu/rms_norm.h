@@ -28,6 +28,7 @@ struct NormInput {
 void norm_forward(const NormInput& in, float* y, int64_t begin, int64_t end);
 
 // dx, dz (T, d; dz unused without a gate) and parts (blocks, d) of dw.
-void norm_backward(const NormInput& in, ConstRows dy, float* dx, float* dz, float* parts, int64_t begin, int64_t end);
+void norm_backward(const NormInput& in, ConstRows dy, float* dx, float* dz, float* parts, int64_t begin,
+                   int64_t end);
 
 }  // namespace hax::cpu

@@ -41,20 +41,21 @@ struct SsdPlan {
 };
 
 // y (T, H, P) of tasks [begin, end). `states` (state_floats) receives what the gradient needs; may be null.
-void ssd_forward(const SsdPlan& plan, const SsdInput& in, float* y, float* states, int64_t begin, int64_t end);
+void ssd_forward(const SsdPlan& plan, const SsdInput& in, float* y, float* states, int64_t begin,
+                 int64_t end);
 
 struct SsdGradient {
-  float* dx;        // (T, H, P)
-  float* ddt;       // (T, H)
-  float* dB;        // (blocks_per_group, T, G, N): parts, to be summed over blocks
+  float* dx;   // (T, H, P)
+  float* ddt;  // (T, H)
+  float* dB;   // (blocks_per_group, T, G, N): parts, to be summed over blocks
   float* dC;
-  float* dA;        // (batch, H): parts, to be summed over sequences
+  float* dA;  // (batch, H): parts, to be summed over sequences
   float* dD;
   float* ddt_bias;
 };
 
 // dy (T, H * P) is the gradient of y.
-void ssd_backward(const SsdPlan& plan, const SsdInput& in, const float* states, ConstRows dy, const SsdGradient& out,
-                  int64_t begin, int64_t end);
+void ssd_backward(const SsdPlan& plan, const SsdInput& in, const float* states, ConstRows dy,
+                  const SsdGradient& out, int64_t begin, int64_t end);
 
 }  // namespace hax::cpu

@@ -1,5 +1,5 @@
-// Gradient of one chunk, with dS the gradient of S_out (N, P), e and w the decays from the chunk's start and to
-// its end, and a_t = dt_t A:
+// Gradient of one chunk, with dS the gradient of S_out (N, P), e and w the decays from the chunk's start and
+// to its end, and a_t = dt_t A:
 //   d(dt x) = M^T dy + w o (B dS)              dM = dy (dt x)^T, below the diagonal
 //   dC      = (dM o L) B + e o (dy S_in^T)     dB = (dM o L)^T C + w o (dt x) dS^T
 //   dS_in   = e_q dS + C^T (e o dy)
@@ -12,12 +12,29 @@ namespace {
 
 class BackwardTask {
  public:
-  BackwardTask(const SsdPlan& plan, const SsdInput& in, const float* states, ConstRows dy, const SsdGradient& out)
-      : plan_(plan), in_(in), states_(states), dy_rows_(dy), out_(out), group_(plan.N), head_(plan.P),
-        width_(head_.width), state_size_(plan.N * width_), dstate_(plan.heads_per_task * state_size_),
-        transposed_(padded(plan.N) * width_), dy_(kChunk * width_), scaled_(kChunk * width_), ddtx_(kChunk * width_),
-        from_state_(kChunk * width_), dtx_transposed_(width_ * kChunk), dB_(kChunk * group_.width),
-        dC_(kChunk * group_.width), dC_head_(kChunk * group_.width), dCB_(kChunk * kChunk), dM_(kChunk * kChunk) {}
+  BackwardTask(const SsdPlan& plan, const SsdInput& in, const float* states, ConstRows dy,
+               const SsdGradient& out)
+      : plan_(plan),
+        in_(in),
+        states_(states),
+        dy_rows_(dy),
+        out_(out),
+        group_(plan.N),
+        head_(plan.P),
+        width_(head_.width),
+        state_size_(plan.N * width_),
+        dstate_(plan.heads_per_task * state_size_),
+        transposed_(padded(plan.N) * width_),
+        dy_(kChunk * width_),
+        scaled_(kChunk * width_),
+        ddtx_(kChunk * width_),
+        from_state_(kChunk * width_),
+        dtx_transposed_(width_ * kChunk),
+        dB_(kChunk * group_.width),
+        dC_(kChunk * group_.width),
+        dC_head_(kChunk * group_.width),
+        dCB_(kChunk * kChunk),
+        dM_(kChunk * kChunk) {}
 
   void run(int64_t task) {
     const int64_t H = plan_.H, heads = plan_.heads_per_task, blocks = H / heads;
@@ -49,7 +66,8 @@ class BackwardTask {
     copy_rows(dy_rows_.data + token_ * dy_rows_.stride + h * P, dy_rows_.stride, q_, P, width_, dy_.data());
 
     float da[kChunk], reaches_end[kChunk] = {};
-    multiply_upper(Into::overwrite, q_, width_, {head_.M, 1, kChunk}, dy_.data(), width_, ddtx_.data(), width_);
+    multiply_upper(Into::overwrite, q_, width_, {head_.M, 1, kChunk}, dy_.data(), width_, ddtx_.data(),
+                   width_);
     intra_chunk(da);
     const float through = S && has_dS ? head_.from_start[q_ - 1] * dot(S, dS, state_size_) : 0.0f;
     if (has_dS) from_next_state(dS, reaches_end);
@@ -58,7 +76,8 @@ class BackwardTask {
     float before = through, dA = 0, dD = 0, dbias = 0;
     const float A = in_.A[h], D = in_.D[h];
     for (int64_t i = 0; i < q_; ++i) {
-      const float *x = head_.x.data() + i * width_, *dy = dy_.data() + i * width_, *ddtx = ddtx_.data() + i * width_;
+      const float *x = head_.x.data() + i * width_, *dy = dy_.data() + i * width_,
+                  *ddtx = ddtx_.data() + i * width_;
       const float da_i = da[i] + before;
       before += reaches_end[i];
       const float ddt = (da_i * A + dot(ddtx, x, width_)) * head_.slope[i];
@@ -79,8 +98,8 @@ class BackwardTask {
   // dM, its part of da, and the sum over heads of dM o L.
   void intra_chunk(float* da) {
     transpose((q_ + 3) / 4 * 4, width_, head_.dtx.data(), width_, dtx_transposed_.data(), kChunk);
-    multiply(Into::overwrite, q_, kChunk, plan_.P, {dy_.data(), width_, 1}, dtx_transposed_.data(), kChunk, dM_.data(),
-             kChunk);
+    multiply(Into::overwrite, q_, kChunk, plan_.P, {dy_.data(), width_, 1}, dtx_transposed_.data(), kChunk,
+             dM_.data(), kChunk);
     // column_j = sum over i >= t of (dM o M)_ij
     float column[kChunk] = {};
     for (int64_t t = q_; t-- > 0;) {
@@ -101,8 +120,8 @@ class BackwardTask {
   // What flows back from S_out into dt x and B. reaches_end_j is the gradient of log w_j.
   void from_next_state(const float* dS, float* reaches_end) {
     head_.scale_rows(head_.to_end, head_.dtx.data(), q_, scaled_.data());
-    multiply(Into::overwrite, q_, width_, plan_.N, {group_.B.data(), group_.width, 1}, dS, width_, from_state_.data(),
-             width_);
+    multiply(Into::overwrite, q_, width_, plan_.N, {group_.B.data(), group_.width, 1}, dS, width_,
+             from_state_.data(), width_);
     for (int64_t i = 0; i < q_; ++i) {
       const int64_t at = i * width_;
       reaches_end[i] = dot(scaled_.data() + at, from_state_.data() + at, width_);
@@ -111,28 +130,30 @@ class BackwardTask {
       }
     }
     transpose_state(dS);
-    multiply(Into::add, q_, group_.width, plan_.P, {scaled_.data(), width_, 1}, transposed_.data(), group_.width,
-             dB_.data(), group_.width);
+    multiply(Into::add, q_, group_.width, plan_.P, {scaled_.data(), width_, 1}, transposed_.data(),
+             group_.width, dB_.data(), group_.width);
   }
 
   // What flows through S_in: into C, into the steps since the chunk's start, and on to dS_in.
   void from_last_state(const float* S, float* dS, bool has_dS, float* da) {
     head_.scale_rows(head_.from_start, dy_.data(), q_, scaled_.data());
     transpose_state(S);
-    multiply(Into::overwrite, q_, group_.width, plan_.P, {scaled_.data(), width_, 1}, transposed_.data(), group_.width,
-             dC_head_.data(), group_.width);
+    multiply(Into::overwrite, q_, group_.width, plan_.P, {scaled_.data(), width_, 1}, transposed_.data(),
+             group_.width, dC_head_.data(), group_.width);
     float since = 0;
     for (int64_t i = q_; i-- > 0;) {
       const int64_t at = i * group_.width;
       since += dot(group_.C.data() + at, dC_head_.data() + at, group_.width);
       da[i] += since;
-      for (int64_t n = 0; n < group_.width; n += kLanes) vec(dC_.data() + at + n) += vec(dC_head_.data() + at + n);
+      for (int64_t n = 0; n < group_.width; n += kLanes)
+        vec(dC_.data() + at + n) += vec(dC_head_.data() + at + n);
     }
     if (has_dS) {
       const float kept = head_.from_start[q_ - 1];
       for (int64_t i = 0; i < state_size_; i += kLanes) vec(dS + i) *= kept;
     }
-    multiply(Into::add, plan_.N, width_, q_, {group_.C.data(), 1, group_.width}, scaled_.data(), width_, dS, width_);
+    multiply(Into::add, plan_.N, width_, q_, {group_.C.data(), 1, group_.width}, scaled_.data(), width_, dS,
+             width_);
   }
 
   // transposed_ (P, group width) = S^T, S (N, width).
@@ -145,10 +166,10 @@ class BackwardTask {
   }
 
   void write_group(int64_t g, int64_t block) {
-    multiply_lower(Into::add, q_, group_.width, {dCB_.data(), kChunk, 1}, group_.B.data(), group_.width, dC_.data(),
-                   group_.width);
-    multiply_upper(Into::add, q_, group_.width, {dCB_.data(), 1, kChunk}, group_.C.data(), group_.width, dB_.data(),
-                   group_.width);
+    multiply_lower(Into::add, q_, group_.width, {dCB_.data(), kChunk, 1}, group_.B.data(), group_.width,
+                   dC_.data(), group_.width);
+    multiply_upper(Into::add, q_, group_.width, {dCB_.data(), 1, kChunk}, group_.C.data(), group_.width,
+                   dB_.data(), group_.width);
     for (int64_t i = 0; i < q_; ++i) {
       const int64_t row = ((block * plan_.tokens() + token_ + i) * plan_.G + g) * plan_.N;
       std::copy_n(dB_.data() + i * group_.width, plan_.N, out_.dB + row);
@@ -165,19 +186,19 @@ class BackwardTask {
   HeadChunk head_;
   const int64_t width_, state_size_;
   int64_t token_ = 0, q_ = 0;
-  std::vector<float> dstate_;          // (heads_per_task, N, width)
-  std::vector<float> transposed_;      // (P, group width), zeros behind N
-  std::vector<float> dy_, scaled_;     // (kChunk, width)
+  std::vector<float> dstate_;       // (heads_per_task, N, width)
+  std::vector<float> transposed_;   // (P, group width), zeros behind N
+  std::vector<float> dy_, scaled_;  // (kChunk, width)
   std::vector<float> ddtx_, from_state_;
-  std::vector<float> dtx_transposed_;  // (P, kChunk)
+  std::vector<float> dtx_transposed_;     // (P, kChunk)
   std::vector<float> dB_, dC_, dC_head_;  // (kChunk, group width)
-  std::vector<float> dCB_, dM_;        // (kChunk, kChunk)
+  std::vector<float> dCB_, dM_;           // (kChunk, kChunk)
 };
 
 }  // namespace
 
-void ssd_backward(const SsdPlan& plan, const SsdInput& in, const float* states, ConstRows dy, const SsdGradient& out,
-                  int64_t begin, int64_t end) {
+void ssd_backward(const SsdPlan& plan, const SsdInput& in, const float* states, ConstRows dy,
+                  const SsdGradient& out, int64_t begin, int64_t end) {
   BackwardTask backward(plan, in, states, dy, out);
   for (int64_t task = begin; task < end; ++task) backward.run(task);
 }

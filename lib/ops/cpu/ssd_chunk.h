@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
 #include "lib/ops/cpu/math.h"
@@ -20,7 +19,8 @@ constexpr IntVec kLaneNumbers{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 
 inline float total(Vec v) {
   const auto eight = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
                      __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
-  const auto four = __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+  const auto four =
+      __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
   const auto two = four + __builtin_shufflevector(four, four, 2, 3, 0, 1);
   return two[0] + two[1];
 }
@@ -33,7 +33,8 @@ inline float dot(const float* a, const float* b, int64_t n) {
 
 // to (q rows, `width` apart, zeros behind `columns`) = rows from ... on; the rows up to the next multiple of
 // four are zero, so that the block can be transposed.
-inline void copy_rows(const float* from, int64_t stride, int64_t q, int64_t columns, int64_t width, float* to) {
+inline void copy_rows(const float* from, int64_t stride, int64_t q, int64_t columns, int64_t width,
+                      float* to) {
   const int64_t whole = columns / kLanes * kLanes;
   for (int64_t i = 0; i < q; ++i) {
     const float* source = from + i * stride;
@@ -50,14 +51,20 @@ inline void copy_rows(const float* from, int64_t stride, int64_t q, int64_t colu
 // What a group's heads share.
 struct GroupChunk {
   explicit GroupChunk(int64_t N)
-      : N(N), width(padded(N)), B(kChunk * width), C(kChunk * width), transposed(width * kChunk), CB(kChunk * kChunk) {}
+      : N(N),
+        width(padded(N)),
+        B(kChunk * width),
+        C(kChunk * width),
+        transposed(width * kChunk),
+        CB(kChunk * kChunk) {}
 
   void load(const SsdInput& in, int64_t token, int64_t q, int64_t group) {
     copy_rows(in.B.data + token * in.B.stride + group * N, in.B.stride, q, N, width, B.data());
     copy_rows(in.C.data + token * in.C.stride + group * N, in.C.stride, q, N, width, C.data());
     std::fill(transposed.begin(), transposed.end(), 0.0f);
     transpose((q + 3) / 4 * 4, width, B.data(), width, transposed.data(), kChunk);
-    multiply(Into::overwrite, q, kChunk, N, {C.data(), width, 1}, transposed.data(), kChunk, CB.data(), kChunk);
+    multiply(Into::overwrite, q, kChunk, N, {C.data(), width, 1}, transposed.data(), kChunk, CB.data(),
+             kChunk);
   }
 
   int64_t N, width;
@@ -101,7 +108,8 @@ struct HeadChunk {
   // to_i = scale_i from_i, rows of `width`.
   void scale_rows(const float* scale, const float* from, int64_t q, float* to) const {
     for (int64_t i = 0; i < q; ++i) {
-      for (int64_t p = 0; p < width; p += kLanes) vec(to + i * width + p) = scale[i] * vec(from + i * width + p);
+      for (int64_t p = 0; p < width; p += kLanes)
+        vec(to + i * width + p) = scale[i] * vec(from + i * width + p);
     }
   }
 
