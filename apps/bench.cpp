@@ -42,13 +42,15 @@ int run_step(const Options& o) {
 
   Table table;
   table.caption = "Training step: " + (config.name.empty() ? pattern_names(config.model) : config.name);
-  table.columns = {"device", "threads", "batch", "tokens", "parameters", "median ms", "p10 ms", "p90 ms", "tokens/s"};
+  table.columns = {"device",    "threads", "batch",  "tokens",  "parameters",
+                   "median ms", "p10 ms",  "p90 ms", "tokens/s"};
   const double median = quantile(times.milliseconds, 0.5);
-  table.rows = {{device.str(), int64_t{at::get_num_threads()}, config.train.batch_size, Number{times.tokens_per_step, 0},
-                 times.parameters, Number{median, 2}, Number{quantile(times.milliseconds, 0.1), 2},
-                 Number{quantile(times.milliseconds, 0.9), 2}, Number{1e3 * times.tokens_per_step / median, 0}}};
-  table.notes = {"A step is batch, forward, backward, ranking loss, AdamW and metrics; " + std::to_string(o.steps) +
-                 " steps after " + std::to_string(o.warmup) + " of warm-up."};
+  table.rows = {{device.str(), int64_t{at::get_num_threads()}, config.train.batch_size,
+                 Number{times.tokens_per_step, 0}, times.parameters, Number{median, 2},
+                 Number{quantile(times.milliseconds, 0.1), 2}, Number{quantile(times.milliseconds, 0.9), 2},
+                 Number{1e3 * times.tokens_per_step / median, 0}}};
+  table.notes = {"A step is batch, forward, backward, ranking loss, AdamW and metrics; " +
+                 std::to_string(o.steps) + " steps after " + std::to_string(o.warmup) + " of warm-up."};
   print_result(table.render(o.json ? TableFormat::json : TableFormat::text));
   return 0;
 }
@@ -76,23 +78,41 @@ void add_bench(CLI::App& app, Action& action) {
   command->require_subcommand(1);
   command->footer("Example: hax bench step --device cpu");
   auto o = std::make_shared<Options>();
-  auto* step = command->add_subcommand("step", "Whole training steps of a config (default: Mamba2 + HAX, batch 32 x 74)");
-  step->add_option("--config", o->configs, "YAML file; several are layered in order")->group("Config")->type_name("FILE");
-  step->add_option("--set", o->sets, "key=value on top of the files")->group("Config")->type_name("KEY=VALUE");
+  auto* step = command->add_subcommand(
+      "step", "Whole training steps of a config (default: Mamba2 + HAX, batch 32 x 74)");
+  step->add_option("--config", o->configs, "YAML file; several are layered in order")
+      ->group("Config")
+      ->type_name("FILE");
+  step->add_option("--set", o->sets, "key=value on top of the files")
+      ->group("Config")
+      ->type_name("KEY=VALUE");
   step->add_option("--device", o->device, "cpu or cuda instead of train.device")
       ->group("Machine")
       ->check(CLI::IsMember({"cpu", "cuda"}));
-  step->add_option("--steps", o->steps, "Measured steps")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();
-  step->add_option("--warmup", o->warmup, "Steps before them")->check(CLI::Range(int64_t{0}, int64_t{1} << 30))->capture_default_str();
+  step->add_option("--steps", o->steps, "Measured steps")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->capture_default_str();
+  step->add_option("--warmup", o->warmup, "Steps before them")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
+      ->capture_default_str();
   step->add_flag("--json", o->json, "As JSON");
   step->footer("Example: hax bench step --device cpu --set train.threads=1");
   step->callback([o, &action] { action = [o] { return run_step(*o); }; });
 
-  auto* data = command->add_subcommand("data", "Dataset generation, writing and reading (default: the paper's joint-recall set)");
-  data->add_option("--config", o->configs, "YAML file; several are layered in order")->group("Config")->type_name("FILE");
-  data->add_option("--set", o->sets, "key=value on top of the files")->group("Config")->type_name("KEY=VALUE");
-  data->add_option("--folder", o->folder, "Scratch folder, new or empty; removed afterwards")->type_name("DIR")->required();
-  data->add_option("--threads", o->threads, "CPU threads; 0: all")->check(CLI::Range(0, 4096))->capture_default_str();
+  auto* data = command->add_subcommand(
+      "data", "Dataset generation, writing and reading (default: the paper's joint-recall set)");
+  data->add_option("--config", o->configs, "YAML file; several are layered in order")
+      ->group("Config")
+      ->type_name("FILE");
+  data->add_option("--set", o->sets, "key=value on top of the files")
+      ->group("Config")
+      ->type_name("KEY=VALUE");
+  data->add_option("--folder", o->folder, "Scratch folder, new or empty; removed afterwards")
+      ->type_name("DIR")
+      ->required();
+  data->add_option("--threads", o->threads, "CPU threads; 0: all")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
   data->footer("Example: hax bench data --folder scratch");
   data->callback([o, &action] { action = [o] { return run_data(*o); }; });
 }

@@ -22,13 +22,16 @@ struct Options {
   int64_t batch_size = 256, threads = 0;
 };
 
-const std::map<std::string, TableFormat> kFormats = {
-    {"text", TableFormat::text}, {"md", TableFormat::markdown}, {"csv", TableFormat::csv}, {"json", TableFormat::json}};
+const std::map<std::string, TableFormat> kFormats = {{"text", TableFormat::text},
+                                                     {"md", TableFormat::markdown},
+                                                     {"csv", TableFormat::csv},
+                                                     {"json", TableFormat::json}};
 const std::map<std::string, DeviceKind> kDevices = {
     {"auto", DeviceKind::automatic}, {"cpu", DeviceKind::cpu}, {"cuda", DeviceKind::cuda}};
 
-EvaluatedRun evaluate_checkpoint(const std::string& path, const std::string& label, const FileSource& examples,
-                                 const std::string& data_name, const Manifest& manifest, const Options& options) {
+EvaluatedRun evaluate_checkpoint(const std::string& path, const std::string& label,
+                                 const FileSource& examples, const std::string& data_name,
+                                 const Manifest& manifest, const Options& options) {
   auto loaded = read_checkpoint(path, choose_device(kDevices.at(options.device)));
   check_fits(loaded.info, examples.spec(), data_name);
   if (examples.fingerprint() == loaded.info.data_fingerprint) {
@@ -46,7 +49,8 @@ EvaluatedRun evaluate_checkpoint(const std::string& path, const std::string& lab
 
 int run_eval(const Options& options) {
   if (options.runs.empty() && options.checkpoints.empty()) {
-    throw UsageError("eval: nothing to evaluate; give --run RUN or --checkpoint FILE, each as often as needed");
+    throw UsageError(
+        "eval: nothing to evaluate; give --run RUN or --checkpoint FILE, each as often as needed");
   }
   const int threads = options.threads > 0 ? static_cast<int>(options.threads) : hardware_threads();
   at::set_num_threads(threads);
@@ -91,18 +95,24 @@ void add_eval(CLI::App& app, Action& action) {
   command->add_option("--run", o->runs, "Run folder: its best checkpoint, else its last; may be given again")
       ->group("Models")
       ->type_name("RUN");
-  command->add_option("--checkpoint", o->checkpoints, "Checkpoint file; may be given again")->group("Models")->type_name("FILE");
+  command->add_option("--checkpoint", o->checkpoints, "Checkpoint file; may be given again")
+      ->group("Models")
+      ->type_name("FILE");
   command->add_option("--data", o->data, "Dataset folder")->group("Data")->type_name("DIR")->required();
   command->add_option("--split", o->split, "train, valid or test")
       ->group("Data")
       ->check(CLI::IsMember({"train", "valid", "test"}))
       ->capture_default_str();
-  command->add_option("--by", o->by, "Slice by these columns, e.g. n_context,n_key")->group("Table")->delimiter(',');
+  command->add_option("--by", o->by, "Slice by these columns, e.g. n_context,n_key")
+      ->group("Table")
+      ->delimiter(',');
   command->add_option("--format", o->format, "text, md, csv or json")
       ->group("Table")
       ->check(CLI::IsMember({"text", "md", "csv", "json"}))
       ->capture_default_str();
-  command->add_option("--out", o->out, "Write the table there instead of to stdout")->group("Table")->type_name("FILE");
+  command->add_option("--out", o->out, "Write the table there instead of to stdout")
+      ->group("Table")
+      ->type_name("FILE");
   command->add_option("--device", o->device, "auto, cpu or cuda")
       ->group("Machine")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))

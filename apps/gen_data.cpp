@@ -34,8 +34,8 @@ int run_gen_data(const Options& options) {
     return signal_exit_status();
   }
   std::ostringstream text;
-  text << options.out << ": " << report.examples << " examples, " << report.tokens << " tokens, " << report.bytes
-       << " bytes, fingerprint " << report.fingerprint;
+  text << options.out << ": " << report.examples << " examples, " << report.tokens << " tokens, "
+       << report.bytes << " bytes, fingerprint " << report.fingerprint;
   log::info(text.str());
   return 0;
 }
@@ -43,15 +43,20 @@ int run_gen_data(const Options& options) {
 }  // namespace
 
 void add_gen_data(CLI::App& app, Action& action) {
-  auto* command = app.add_subcommand("gen-data", "Generate a dataset: train, valid and test splits of a task");
+  auto* command =
+      app.add_subcommand("gen-data", "Generate a dataset: train, valid and test splits of a task");
   auto o = std::make_shared<Options>();
-  command->add_option("--config", o->configs, "YAML file with `task` and `data`; several are layered in order")
+  command
+      ->add_option("--config", o->configs, "YAML file with `task` and `data`; several are layered in order")
       ->group("Config")
       ->type_name("FILE");
   command->add_option("--set", o->sets, "key=value on top of the files, e.g. data.train_examples=50000")
       ->group("Config")
       ->type_name("KEY=VALUE");
-  command->add_option("--out", o->out, "Dataset folder, new or empty")->group("Output")->type_name("DIR")->required();
+  command->add_option("--out", o->out, "Dataset folder, new or empty")
+      ->group("Output")
+      ->type_name("DIR")
+      ->required();
   command->add_option("--threads", o->threads, "CPU threads; 0: all. The bytes do not depend on it")
       ->group("Machine")
       ->check(CLI::Range(0, 4096))

@@ -45,7 +45,8 @@ std::string tensor_file(const std::string& path, bool json) {
     out << "\n";
   }
   out << "\n";
-  for (const auto& t : file.tensors()) out << t.name << "  " << dtype_name(t.dtype) << " " << shape_text(t.shape) << "\n";
+  for (const auto& t : file.tensors())
+    out << t.name << "  " << dtype_name(t.dtype) << " " << shape_text(t.shape) << "\n";
   return out.str();
 }
 
@@ -66,8 +67,10 @@ std::string dataset_folder(const std::string& folder, bool json) {
               {"fingerprint", m.fingerprint()}};
   for (Split split : kSplits) {
     const SplitEntry& entry = m.split(split);
-    out[std::string(split_name(split))] = {
-        {"examples", entry.examples}, {"tokens", entry.tokens}, {"bytes", entry.bytes}, {"checksum", entry.checksum}};
+    out[std::string(split_name(split))] = {{"examples", entry.examples},
+                                           {"tokens", entry.tokens},
+                                           {"bytes", entry.bytes},
+                                           {"checksum", entry.checksum}};
   }
   if (json) return out.dump(2) + "\n";
   std::ostringstream text;
@@ -81,8 +84,8 @@ std::string one_example(const Options& o) {
   const Dataset dataset = Dataset::open(o.path, hardware_threads());
   const FileSource& source = dataset.split(parse_split(o.split));
   if (o.example >= source.size()) {
-    throw UsageError("--example " + std::to_string(o.example) + ": the " + o.split + " split of " + o.path + " has examples 0.." +
-                     std::to_string(source.size() - 1));
+    throw UsageError("--example " + std::to_string(o.example) + ": the " + o.split + " split of " + o.path +
+                     " has examples 0.." + std::to_string(source.size() - 1));
   }
   Example example;
   source.example(o.example, example);
@@ -105,7 +108,8 @@ int run_inspect(const Options& o) {
 }  // namespace
 
 void add_inspect(CLI::App& app, Action& action) {
-  auto* command = app.add_subcommand("inspect", "Show what is in a dataset folder, a checkpoint or any safetensors file");
+  auto* command =
+      app.add_subcommand("inspect", "Show what is in a dataset folder, a checkpoint or any safetensors file");
   auto o = std::make_shared<Options>();
   command->add_option("path", o->path, "Dataset folder or safetensors file")->type_name("FILE")->required();
   command->add_option("--example", o->example, "Draw this example of a dataset, with each token's role")

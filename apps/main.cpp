@@ -12,8 +12,10 @@
 namespace hax {
 
 void print_result(const std::string& text) {
-  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
-  if (!written && errno != EPIPE) throw RuntimeError(std::string("stdout: cannot write: ") + std::strerror(errno));
+  const bool written =
+      std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  if (!written && errno != EPIPE)
+    throw RuntimeError(std::string("stdout: cannot write: ") + std::strerror(errno));
 }
 
 }  // namespace hax

@@ -1,7 +1,7 @@
 #include "apps/signals.h"
 
-#include <csignal>
 #include <unistd.h>
+#include <csignal>
 
 namespace hax {
 namespace {

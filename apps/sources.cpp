@@ -24,9 +24,10 @@ TrainingSources open_training_sources(const Config& config) {
   }
   const std::shared_ptr<const Task> task = make_task(config.task);
   if (task->spec().task != dataset->spec().task || task->spec().vocab_size != dataset->spec().vocab_size) {
-    throw DataError(config.data.path + ": holds the task '" + dataset->spec().task + "' with a vocabulary of " +
-                    std::to_string(dataset->spec().vocab_size) + ", the stream draws '" + task->spec().task + "' with " +
-                    std::to_string(task->spec().vocab_size) + "; make the evaluation data from the same `task` section");
+    throw DataError(
+        config.data.path + ": holds the task '" + dataset->spec().task + "' with a vocabulary of " +
+        std::to_string(dataset->spec().vocab_size) + ", the stream draws '" + task->spec().task + "' with " +
+        std::to_string(task->spec().vocab_size) + "; make the evaluation data from the same `task` section");
   }
   auto stream = std::make_shared<TaskStream>(task, config.data.seed, evaluation_examples(*dataset),
                                              dataset->manifest().fingerprint());

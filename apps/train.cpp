@@ -34,9 +34,9 @@ int run_train(const Options& options) {
 
   std::ostringstream text;
   text.precision(4);
-  text << options.out << ": " << outcome.result.status << " at step " << outcome.result.step << ", best validation accuracy "
-       << 100.0 * outcome.result.best_accuracy << " % at step " << outcome.result.best_step << ", "
-       << log::format_seconds(outcome.result.seconds);
+  text << options.out << ": " << outcome.result.status << " at step " << outcome.result.step
+       << ", best validation accuracy " << 100.0 * outcome.result.best_accuracy << " % at step "
+       << outcome.result.best_step << ", " << log::format_seconds(outcome.result.seconds);
   switch (outcome.end) {
     case TrainEnd::finished:
     case TrainEnd::target_reached:
@@ -68,7 +68,8 @@ void add_train(CLI::App& app, Action& action) {
       ->type_name("RUN")
       ->required();
   command->footer(
-      "Example: hax train --config configs/quick/joint_recall_hax.yaml --set data.path=runs/data --set train.seed=2 "
+      "Example: hax train --config configs/quick/joint_recall_hax.yaml --set data.path=runs/data --set "
+      "train.seed=2 "
       "--out runs/hax-2");
   command->callback([options, &action] { action = [options] { return run_train(*options); }; });
 }

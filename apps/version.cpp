@@ -1,8 +1,8 @@
 #include <dlfcn.h>
 
+#include <torch/version.h>
 #include <nlohmann/json.hpp>
 #include <sstream>
-#include <torch/version.h>
 
 #include "apps/commands.h"
 #include "hax_version.h"
@@ -51,7 +51,8 @@ std::string version_report(bool json) {
                                   {"cuda_runtime", built_for_cuda ? at::globalContext().versionCUDART() : 0},
                                   {"threads", hardware_threads()},
                                   {"gpus", nlohmann::ordered_json::array()}};
-    for (const auto& gpu : devices) out["gpus"].push_back({{"name", gpu.name}, {"memory_gib", gpu.gibibytes}});
+    for (const auto& gpu : devices)
+      out["gpus"].push_back({{"name", gpu.name}, {"memory_gib", gpu.gibibytes}});
     return out.dump(2) + "\n";
   }
   std::ostringstream out;

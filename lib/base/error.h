@@ -10,12 +10,12 @@ namespace hax {
 
 enum class ExitStatus : int {
   ok = 0,
-  runtime = 1,         // the machine failed: disk, memory, device
-  usage = 2,           // a flag or a config value
-  data = 3,            // a dataset or checkpoint is damaged or does not fit
-  diverged = 4,        // training met a non-finite loss or gradient
-  interrupted = 130,   // SIGINT; the state was saved
-  terminated = 143,    // SIGTERM; the state was saved
+  runtime = 1,        // the machine failed: disk, memory, device
+  usage = 2,          // a flag or a config value
+  data = 3,           // a dataset or checkpoint is damaged or does not fit
+  diverged = 4,       // training met a non-finite loss or gradient
+  interrupted = 130,  // SIGINT; the state was saved
+  terminated = 143,   // SIGTERM; the state was saved
 };
 
 class Error : public std::runtime_error {

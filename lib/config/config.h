@@ -51,7 +51,7 @@ struct TaskConfig {
 
 struct DataConfig {
   DataSource source = DataSource::file;
-  std::string path;      // dataset folder: training data of `file`, evaluation splits of both sources
+  std::string path;  // dataset folder: training data of `file`, evaluation splits of both sources
   int64_t seed = 1;
   int64_t train_examples = 20000;
   int64_t valid_examples = 1000;
@@ -63,10 +63,10 @@ struct SparseConfig {
   int64_t k = 64;                     // keys a query may attend to, split evenly over the patterns
   int64_t d_qk = 0;                   // 0: d_state
   HashRule hash_rule = HashRule::sign;
-  int64_t hash_bits = 8;              // sign: 2^h bins; argmax: h bins
+  int64_t hash_bits = 8;                       // sign: 2^h bins; argmax: h bins
   Centring centring = Centring::running_mean;  // causal mode only
-  int64_t max_length = 2048;          // dilation = max_length / (share of k)
-  double ranking_weight = 0.1;        // alpha of the ranking loss
+  int64_t max_length = 2048;                   // dilation = max_length / (share of k)
+  double ranking_weight = 0.1;                 // alpha of the ranking loss
 };
 
 struct ModelConfig {
@@ -94,20 +94,20 @@ struct TrainConfig {
   double lr = 2e-3;
   Schedule schedule = Schedule::constant;
   int64_t warmup_steps = 100;
-  double lr_min_ratio = 0.0;      // cosine ends at lr * this
+  double lr_min_ratio = 0.0;  // cosine ends at lr * this
   double weight_decay = 0.01;
   double beta1 = 0.9;
   double beta2 = 0.999;
   double eps = 1e-8;
-  double grad_clip = 0.0;         // global norm; 0: off
+  double grad_clip = 0.0;  // global norm; 0: off
   Precision precision = Precision::fp32;
   DeviceKind device = DeviceKind::automatic;
-  int64_t threads = 0;            // 0: all cores
+  int64_t threads = 0;  // 0: all cores
   int64_t validate_every = 500;
   int64_t validate_examples = 0;  // 0: the whole split
   int64_t checkpoint_every = 500;
   int64_t log_every = 50;
-  double target_accuracy = 0.0;   // stop when validation reaches it; 0: never
+  double target_accuracy = 0.0;  // stop when validation reaches it; 0: never
   int64_t eval_batch_size = 256;
 };
 

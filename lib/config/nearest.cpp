@@ -31,7 +31,7 @@ std::string nearest_key(std::string_view key, const std::vector<std::string>& kn
     // Among equal spellings the key whose section is nearest; a wrong section weighs less than a wrong
     // letter.
     const size_t score = 1000 * distance +
-                      edit_distance(parent, candidate.substr(0, candidate.size() - candidate_leaf.size()));
+                         edit_distance(parent, candidate.substr(0, candidate.size() - candidate_leaf.size()));
     if (!best.empty() && score >= best_score) continue;
     best = candidate;
     best_score = score;

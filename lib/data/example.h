@@ -24,14 +24,16 @@ struct Example {
 
 // What a model must know about the data it reads. Equal for a stream and for a file made by it.
 struct DataSpec {
-  std::string task;                        // "joint_recall"
+  std::string task;  // "joint_recall"
   int64_t vocab_size = 0;
-  int64_t padded_tokens = 0;               // length of the padded row in the official layout, PAD included
+  int64_t padded_tokens = 0;  // length of the padded row in the official layout, PAD included
   TargetKind target_kind = TargetKind::next_token;
   std::vector<std::string> slice_columns;  // e.g. {"n_context", "n_key"}
   double chance = 0.0;                     // accuracy of uniform guessing among the possible answers
   // Longest model input, and the length that `paper` statistics count over.
-  int64_t input_length() const { return target_kind == TargetKind::next_token ? padded_tokens - 1 : padded_tokens; }
+  int64_t input_length() const {
+    return target_kind == TargetKind::next_token ? padded_tokens - 1 : padded_tokens;
+  }
 };
 
 // Model inputs packed end to end: sequence b is tokens[cu_seqlens[b] .. cu_seqlens[b + 1]).
@@ -58,7 +60,7 @@ class ExampleSource {
  public:
   virtual ~ExampleSource() = default;
   virtual const DataSpec& spec() const = 0;
-  virtual int64_t size() const = 0;  // -1: endless
+  virtual int64_t size() const = 0;                                    // -1: endless
   virtual void append_example(int64_t index, Batch& batch) const = 0;  // safe from many threads
   // Identifies the examples' content: equal fingerprints, equal data.
   virtual std::string fingerprint() const = 0;

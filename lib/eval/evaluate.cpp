@@ -35,13 +35,15 @@ void check_fits(const CheckpointInfo& model, const DataSpec& data, const std::st
     refuse("is the task '" + data.task + "', the model was trained on '" + model.data.task + "'");
   }
   if (model.config.model.mode == Statistics::paper && data.input_length() != model.data.input_length()) {
-    refuse("has padded inputs of " + std::to_string(data.input_length()) + " tokens, the model was trained with " +
-           std::to_string(model.data.input_length()) + ", which counts in the statistics of paper mode");
+    refuse("has padded inputs of " + std::to_string(data.input_length()) +
+           " tokens, the model was trained with " + std::to_string(model.data.input_length()) +
+           ", which counts in the statistics of paper mode");
   }
 }
 
-Evaluation evaluate(const LanguageModel& model, EvaluationDraws& draws, const ExampleSource& examples, int64_t limit,
-                    int64_t batch_size, at::ScalarType compute, const std::function<bool()>& stop) {
+Evaluation evaluate(const LanguageModel& model, EvaluationDraws& draws, const ExampleSource& examples,
+                    int64_t limit, int64_t batch_size, at::ScalarType compute,
+                    const std::function<bool()>& stop) {
   const at::InferenceMode inference;
   const int64_t n = limit > 0 ? std::min(limit, examples.size()) : examples.size();
   Evaluation out;
@@ -60,7 +62,8 @@ Evaluation evaluate(const LanguageModel& model, EvaluationDraws& draws, const Ex
     for (int64_t b = 0; b < batch.size(); ++b) {
       const int32_t first = batch.cu_scored[b], last = batch.cu_scored[b + 1];
       const auto hits = std::count(right + first, right + last, true);
-      out.example_accuracy.push_back(last > first ? static_cast<float>(hits) / static_cast<float>(last - first) : 0.0f);
+      out.example_accuracy.push_back(
+          last > first ? static_cast<float>(hits) / static_cast<float>(last - first) : 0.0f);
     }
     out.slices.insert(out.slices.end(), batch.slices.begin(), batch.slices.end());
   }

@@ -32,7 +32,8 @@ void check_fits(const CheckpointInfo& model, const DataSpec& data, const std::st
 
 // The first `limit` examples (0: all) in batches of batch_size, without gradients. `stop` is asked before
 // each batch; when it says true the result covers what was done.
-Evaluation evaluate(const LanguageModel& model, EvaluationDraws& draws, const ExampleSource& examples, int64_t limit,
-                    int64_t batch_size, at::ScalarType compute, const std::function<bool()>& stop = {});
+Evaluation evaluate(const LanguageModel& model, EvaluationDraws& draws, const ExampleSource& examples,
+                    int64_t limit, int64_t batch_size, at::ScalarType compute,
+                    const std::function<bool()>& stop = {});
 
 }  // namespace hax

@@ -9,14 +9,16 @@
 namespace hax {
 namespace {
 
-std::vector<size_t> find_columns(const DataSpec& data, const std::vector<std::string>& by, const std::string& data_name) {
+std::vector<size_t> find_columns(const DataSpec& data, const std::vector<std::string>& by,
+                                 const std::string& data_name) {
   std::vector<size_t> columns;
   for (const auto& name : by) {
     const auto found = std::find(data.slice_columns.begin(), data.slice_columns.end(), name);
     if (found == data.slice_columns.end()) {
       std::string known;
       for (const auto& column : data.slice_columns) known += (known.empty() ? "" : ", ") + column;
-      throw UsageError("--by " + name + ": " + data_name + " has no such column; it has " + (known.empty() ? "none" : known));
+      throw UsageError("--by " + name + ": " + data_name + " has no such column; it has " +
+                       (known.empty() ? "none" : known));
     }
     columns.push_back(static_cast<size_t>(found - data.slice_columns.begin()));
   }
@@ -31,12 +33,13 @@ std::vector<Cell> accuracy_cells(const MeanAndError& mean) {
 
 std::string pattern_names(const ModelConfig& config) {
   std::string names;
-  for (auto pattern : config.sparse.patterns) names += (names.empty() ? "" : "+") + std::string(name_of(pattern));
+  for (auto pattern : config.sparse.patterns)
+    names += (names.empty() ? "" : "+") + std::string(name_of(pattern));
   return names.empty() ? "none" : names;
 }
 
-Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data, const std::string& data_name,
-                     const std::vector<std::string>& by) {
+Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data,
+                     const std::string& data_name, const std::vector<std::string>& by) {
   const auto columns = find_columns(data, by, data_name);
   Table table;
   table.caption = "Accuracy on " + data_name + " (" + data.task + ")";
@@ -74,7 +77,8 @@ Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data
     }
   }
   table.notes = {
-      "accuracy: per example the fraction of asked values that are right (argmax over the whole vocabulary), then the "
+      "accuracy: per example the fraction of asked values that are right (argmax over the whole vocabulary), "
+      "then the "
       "mean; s.e.: its standard error over examples.",
       "chance: guessing uniformly among the possible answers."};
   if (by.empty()) {

@@ -10,7 +10,7 @@
 namespace hax {
 
 struct EvaluatedRun {
-  std::string label;     // config name, or the checkpoint's path
+  std::string label;  // config name, or the checkpoint's path
   CheckpointInfo info;
   Evaluation evaluation;
   int64_t parameters = 0;
@@ -19,8 +19,8 @@ struct EvaluatedRun {
 
 // by: slice columns of the data, e.g. {"n_context", "n_key"}; empty: one row a run. Throws UsageError naming
 // a column that the data lacks and those that it has.
-Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data, const std::string& data_name,
-                     const std::vector<std::string>& by);
+Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data,
+                     const std::string& data_name, const std::vector<std::string>& by);
 
 // "lsh+key_selection", or "none".
 std::string pattern_names(const ModelConfig& config);

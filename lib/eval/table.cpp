@@ -33,7 +33,8 @@ std::string csv_field(const Cell& cell) {
 
 // UTF-8 code points, which is what a terminal's columns are for the text that appears here.
 size_t width(const std::string& text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](unsigned char c) { return (c & 0xC0) != 0x80; }));
+  return static_cast<size_t>(
+      std::count_if(text.begin(), text.end(), [](unsigned char c) { return (c & 0xC0) != 0x80; }));
 }
 
 std::string padded(const std::string& text, size_t to, bool right) {
@@ -95,7 +96,8 @@ std::string Table::render(TableFormat format) const {
       return out;
     }
     case TableFormat::json: {
-      nlohmann::ordered_json json = {{"caption", caption}, {"rows", nlohmann::ordered_json::array()}, {"notes", notes}};
+      nlohmann::ordered_json json = {
+          {"caption", caption}, {"rows", nlohmann::ordered_json::array()}, {"notes", notes}};
       for (const auto& row : rows) {
         nlohmann::ordered_json object;
         for (size_t c = 0; c < row.size(); ++c) object[columns[c]] = for_programs(row[c]);

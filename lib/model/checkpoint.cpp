@@ -16,7 +16,9 @@ constexpr const char* kExpAvgSq = "optimizer.exp_avg_sq.";
 
 using Json = nlohmann::json;
 
-std::string hash_matrix_name(int64_t layer) { return "layers." + std::to_string(layer) + ".mixer.hash_matrix"; }
+std::string hash_matrix_name(int64_t layer) {
+  return "layers." + std::to_string(layer) + ".mixer.hash_matrix";
+}
 
 bool uses_lsh(const ModelConfig& config) {
   for (auto pattern : config.sparse.patterns) {
@@ -51,7 +53,8 @@ CheckpointInfo info_from(const Safetensors& file) {
     return found->second;
   };
   if (field("format") != kFormat) {
-    throw DataError(file.path() + ": checkpoint format '" + field("format") + "', this program reads '" + kFormat + "'");
+    throw DataError(file.path() + ": checkpoint format '" + field("format") + "', this program reads '" +
+                    kFormat + "'");
   }
   CheckpointInfo info;
   try {
@@ -76,8 +79,8 @@ CheckpointInfo info_from(const Safetensors& file) {
     throw DataError(file.path() + ": damaged config in the checkpoint:\n" + e.what());
   }
   if (info.data.vocab_size < 1 || info.step < 0) {
-    throw DataError(file.path() + ": damaged checkpoint metadata: vocab_size " + std::to_string(info.data.vocab_size) +
-                    ", step " + std::to_string(info.step));
+    throw DataError(file.path() + ": damaged checkpoint metadata: vocab_size " +
+                    std::to_string(info.data.vocab_size) + ", step " + std::to_string(info.step));
   }
   return info;
 }
@@ -88,7 +91,9 @@ class TensorList {
   void add(const std::string& name, const at::Tensor& tensor) {
     const auto host = tensor.detach().to(at::kCPU, at::kFloat).contiguous();
     held_.push_back(host);
-    list_.push_back({name, Dtype::f32, host.sizes().vec(),
+    list_.push_back({name,
+                     Dtype::f32,
+                     host.sizes().vec(),
                      {static_cast<const std::byte*>(host.data_ptr()), static_cast<size_t>(host.nbytes())}});
   }
   const std::vector<TensorToWrite>& list() const { return list_; }
@@ -117,7 +122,8 @@ void write_checkpoint(const std::string& path, const LanguageModel& model, const
   TensorList tensors;
   for (const auto& p : model.parameters().all()) tensors.add(p->name, p->value);
   if (optimizer != nullptr) {
-    for (const auto& [prefix, flat] : {std::pair{kExpAvg, optimizer->exp_avg}, {kExpAvgSq, optimizer->exp_avg_sq}}) {
+    for (const auto& [prefix, flat] :
+         {std::pair{kExpAvg, optimizer->exp_avg}, {kExpAvgSq, optimizer->exp_avg_sq}}) {
       int64_t offset = 0;
       for (const auto& p : model.parameters().all()) {
         tensors.add(prefix + p->name, flat.narrow(0, offset, p->value.numel()).view(p->shape));
@@ -160,7 +166,8 @@ LoadedCheckpoint read_checkpoint(const std::string& path, at::Device device) {
   LoadedCheckpoint loaded;
   loaded.info = info_from(file);
   const auto& config = loaded.info.config;
-  loaded.model = std::make_unique<LanguageModel>(config.model, loaded.info.data.vocab_size, config.train.seed, device);
+  loaded.model =
+      std::make_unique<LanguageModel>(config.model, loaded.info.data.vocab_size, config.train.seed, device);
   auto& parameters = loaded.model->parameters();
   const at::NoGradGuard no_grad;
   const bool with_optimizer = file.contains(kExpAvg + parameters.all().front()->name);
@@ -172,8 +179,10 @@ LoadedCheckpoint read_checkpoint(const std::string& path, at::Device device) {
     p->value.copy_(read_f32(file, p->name, p->shape));
     if (with_optimizer) {
       const int64_t n = p->value.numel();
-      loaded.optimizer.exp_avg.narrow(0, offset, n).copy_(read_f32(file, kExpAvg + p->name, p->shape).flatten());
-      loaded.optimizer.exp_avg_sq.narrow(0, offset, n).copy_(read_f32(file, kExpAvgSq + p->name, p->shape).flatten());
+      loaded.optimizer.exp_avg.narrow(0, offset, n)
+          .copy_(read_f32(file, kExpAvg + p->name, p->shape).flatten());
+      loaded.optimizer.exp_avg_sq.narrow(0, offset, n)
+          .copy_(read_f32(file, kExpAvgSq + p->name, p->shape).flatten());
       offset += n;
     }
   }
@@ -181,7 +190,8 @@ LoadedCheckpoint read_checkpoint(const std::string& path, at::Device device) {
   if (config.model.mode == Statistics::causal && uses_lsh(config.model)) {
     for (int64_t i = 0; i < config.model.layers; ++i) {
       hash_matrices.push_back(
-          read_f32(file, hash_matrix_name(i), {config.model.d_qk(), config.model.sparse.hash_bits}).to(device));
+          read_f32(file, hash_matrix_name(i), {config.model.d_qk(), config.model.sparse.hash_bits})
+              .to(device));
     }
   }
   loaded.draws = std::make_unique<EvaluationDraws>(config, std::move(hash_matrices));

@@ -17,12 +17,12 @@ namespace hax {
 
 struct CheckpointInfo {
   Config config;
-  DataSpec data;                  // what the model was trained to read
-  std::string data_fingerprint;   // of the training data
-  int64_t step = 0;               // updates done
-  int64_t tokens_seen = 0;        // real tokens of all batches
-  double valid_accuracy = -1.0;   // at `step`; -1: not validated there
-  double best_accuracy = -1.0;    // of the run so far
+  DataSpec data;                 // what the model was trained to read
+  std::string data_fingerprint;  // of the training data
+  int64_t step = 0;              // updates done
+  int64_t tokens_seen = 0;       // real tokens of all batches
+  double valid_accuracy = -1.0;  // at `step`; -1: not validated there
+  double best_accuracy = -1.0;   // of the run so far
   int64_t best_step = 0;
 };
 
@@ -39,8 +39,8 @@ void write_checkpoint(const std::string& path, const LanguageModel& model, const
 // The hash matrices that evaluation uses: stored ones under `causal`, fresh for each forward under `paper`.
 class EvaluationDraws : public Draws {
  public:
-  EvaluationDraws(const Config& config, at::Device device);                    // from the run's seed
-  EvaluationDraws(const Config& config, std::vector<at::Tensor> stored);       // from a checkpoint
+  EvaluationDraws(const Config& config, at::Device device);               // from the run's seed
+  EvaluationDraws(const Config& config, std::vector<at::Tensor> stored);  // from a checkpoint
   bool training() const override { return false; }
   at::Tensor hash_matrix(int64_t layer, int64_t d, int64_t h) const override;
   at::Tensor sampled_positions(int64_t layer, int64_t k, const ops::PackedLayout& layout) const override;

@@ -9,9 +9,13 @@
 
 namespace hax::init {
 
-struct Key { uint64_t seed; int64_t layer; uint32_t place; };
+struct Key {
+  uint64_t seed;
+  int64_t layer;
+  uint32_t place;
+};
 
-at::Tensor normal(std::vector<int64_t> shape, double std, const Key& key);          // N(0, std^2), fp32, CPU
+at::Tensor normal(std::vector<int64_t> shape, double std, const Key& key);  // N(0, std^2), fp32, CPU
 at::Tensor uniform(std::vector<int64_t> shape, double low, double high, const Key& key);
 at::Tensor constant(std::vector<int64_t> shape, double value);
 // Inverse softplus of exp(U(log 1e-3, log 1e-1)), clamped at 1e-4.

@@ -21,15 +21,16 @@ ModelInput to_device(const Batch& batch, at::Device device) {
   input.tokens = to_tensor(batch.tokens, device);
   input.scored = to_tensor(batch.scored, device);
   input.targets = to_tensor(batch.targets, device);
-  input.layout = ops::make_layout({batch.cu_seqlens.begin(), batch.cu_seqlens.end()}, batch.padded_length, device);
+  input.layout =
+      ops::make_layout({batch.cu_seqlens.begin(), batch.cu_seqlens.end()}, batch.padded_length, device);
   return input;
 }
 
 LanguageModel::LanguageModel(const ModelConfig& config, int64_t vocab_size, uint64_t seed, at::Device device,
                              at::ScalarType dtype)
     : config_(config), vocab_size_(vocab_size), device_(device) {
-  embeddings_ = &parameters_.add("embeddings.weight",
-                                 init::normal({vocab_size, config.d_model}, kInitStd, {seed, kOutsideLayers, 0}));
+  embeddings_ = &parameters_.add(
+      "embeddings.weight", init::normal({vocab_size, config.d_model}, kInitStd, {seed, kOutsideLayers, 0}));
   for (int64_t i = 0; i < config.layers; ++i) {
     const std::string prefix = "layers." + std::to_string(i) + ".";
     auto* norm = &parameters_.add(prefix + "norm.weight", init::constant({config.d_model}, 1.0));
@@ -39,13 +40,17 @@ LanguageModel::LanguageModel(const ModelConfig& config, int64_t vocab_size, uint
   parameters_.finish(device, dtype);
 }
 
-ModelOutput LanguageModel::forward(const ModelInput& input, const Draws& draws, at::ScalarType compute) const {
+ModelOutput LanguageModel::forward(const ModelInput& input, const Draws& draws,
+                                   at::ScalarType compute) const {
   ModelOutput out;
-  auto x = at::embedding(*embeddings_, input.tokens);  // (T, d_model): the residual stream, in the weights' dtype
+  auto x =
+      at::embedding(*embeddings_, input.tokens);  // (T, d_model): the residual stream, in the weights' dtype
   for (const auto& block : blocks_) {
-    auto mixed = block.mixer->forward(ops::rms_norm(x, *block.norm, kNormEps).to(compute), input.layout, draws);
+    auto mixed =
+        block.mixer->forward(ops::rms_norm(x, *block.norm, kNormEps).to(compute), input.layout, draws);
     x = x + mixed.hidden;
-    if (mixed.aux_loss.defined()) out.aux_loss = out.aux_loss.defined() ? out.aux_loss + mixed.aux_loss : mixed.aux_loss;
+    if (mixed.aux_loss.defined())
+      out.aux_loss = out.aux_loss.defined() ? out.aux_loss + mixed.aux_loss : mixed.aux_loss;
     out.branches.push_back(std::move(mixed.branch));
   }
   const auto scored = ops::rms_norm(x.index_select(0, input.scored), *norm_f_, kNormEps);

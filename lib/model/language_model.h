@@ -21,8 +21,8 @@ struct ModelInput {
 ModelInput to_device(const Batch& batch, at::Device device);
 
 struct ModelOutput {
-  at::Tensor logits;    // (S, vocab_size)
-  at::Tensor aux_loss;  // scalar, sum over layers; undefined where there is none
+  at::Tensor logits;                   // (S, vocab_size)
+  at::Tensor aux_loss;                 // scalar, sum over layers; undefined where there is none
   std::vector<BranchOutput> branches;  // one a layer; empty ones without a branch
 };
 
@@ -32,7 +32,8 @@ class LanguageModel {
   LanguageModel(const ModelConfig& config, int64_t vocab_size, uint64_t seed, at::Device device,
                 at::ScalarType dtype = at::kFloat);
 
-  // Activations and products in `compute`; the residual stream, norms' statistics and softmaxes in fp32 or wider.
+  // Activations and products in `compute`; the residual stream, norms' statistics and softmaxes in fp32 or
+  // wider.
   ModelOutput forward(const ModelInput& input, const Draws& draws, at::ScalarType compute) const;
 
   const ModelConfig& config() const { return config_; }

@@ -22,16 +22,20 @@ Mamba2::Mamba2(const ModelConfig& config, int64_t layer, uint64_t seed, const st
   const int64_t conv_dim = d_inner + 2 * config.n_groups * config.d_state;
   auto key = [&](uint32_t place) { return init::Key{seed, layer, place}; };
 
-  in_proj_ = &parameters.add(prefix + "in_proj.weight", init::normal({d_inner + conv_dim + H, d_model}, kInitStd, key(0)));
-  conv_weight_ = &parameters.add(prefix + "conv1d.weight", init::normal({conv_dim, 1, config.d_conv}, kInitStd, key(1)));
+  in_proj_ = &parameters.add(prefix + "in_proj.weight",
+                             init::normal({d_inner + conv_dim + H, d_model}, kInitStd, key(0)));
+  conv_weight_ =
+      &parameters.add(prefix + "conv1d.weight", init::normal({conv_dim, 1, config.d_conv}, kInitStd, key(1)));
   conv_bias_ = &parameters.add(prefix + "conv1d.bias", init::constant({conv_dim}, 0.0));
   dt_bias_ = &parameters.add(prefix + "dt_bias", init::dt_bias(H, key(2)));
   A_log_ = &parameters.add(prefix + "A_log", at::arange(1, H + 1, at::kFloat).log());
   D_ = &parameters.add(prefix + "D", init::constant({H}, 1.0));
   norm_ = &parameters.add(prefix + "norm.weight", init::constant({d_inner}, 1.0));
   // Kaiming-uniform with a = sqrt(5) is U(+-1 / sqrt(fan_in)).
-  const double bound = 1.0 / std::sqrt(static_cast<double>(d_inner)) / std::sqrt(static_cast<double>(config.layers));
-  out_proj_ = &parameters.add(prefix + "out_proj.weight", init::uniform({d_model, d_inner}, -bound, bound, key(3)));
+  const double bound =
+      1.0 / std::sqrt(static_cast<double>(d_inner)) / std::sqrt(static_cast<double>(config.layers));
+  out_proj_ =
+      &parameters.add(prefix + "out_proj.weight", init::uniform({d_model, d_inner}, -bound, bound, key(3)));
   if (!config.sparse.patterns.empty()) {
     branch_ = std::make_unique<SparseBranch>(config, layer, seed, prefix, parameters);
   }
@@ -42,14 +46,16 @@ MixerOutput Mamba2::forward(const at::Tensor& x, const ops::PackedLayout& layout
   const int64_t G = config_.n_groups, N = config_.d_state;
   const auto dtype = x.scalar_type();
 
-  const auto zxbcdt = at::linear(x, in_proj_->to(dtype)).split_with_sizes({d_inner, d_inner + 2 * G * N, H}, 1);
+  const auto zxbcdt =
+      at::linear(x, in_proj_->to(dtype)).split_with_sizes({d_inner, d_inner + 2 * G * N, H}, 1);
   const at::Tensor &z = zxbcdt[0], &xBC_in = zxbcdt[1], &dt = zxbcdt[2];
-  const auto xBC = ops::causal_conv1d(xBC_in, conv_weight_->view({-1, config_.d_conv}).to(dtype), conv_bias_->to(dtype),
-                                      layout)
+  const auto xBC = ops::causal_conv1d(xBC_in, conv_weight_->view({-1, config_.d_conv}).to(dtype),
+                                      conv_bias_->to(dtype), layout)
                        .split_with_sizes({d_inner, G * N, G * N}, 1);
   const at::Tensor& X = xBC[0];  // (T, d_inner)
 
-  auto y = ops::ssd({X.view({T, H, P}), dt, -A_log_->exp(), xBC[1].view({T, G, N}), xBC[2].view({T, G, N}), *D_, *dt_bias_},
+  auto y = ops::ssd({X.view({T, H, P}), dt, -A_log_->exp(), xBC[1].view({T, G, N}), xBC[2].view({T, G, N}),
+                     *D_, *dt_bias_},
                     layout, config_.chunk_size)
                .reshape({T, d_inner});
   MixerOutput out;

@@ -9,8 +9,10 @@ namespace hax {
 
 class Mamba2 : public Mixer {
  public:
-  Mamba2(const ModelConfig& config, int64_t layer, uint64_t seed, const std::string& prefix, ParameterSet& parameters);
-  MixerOutput forward(const at::Tensor& x, const ops::PackedLayout& layout, const Draws& draws) const override;
+  Mamba2(const ModelConfig& config, int64_t layer, uint64_t seed, const std::string& prefix,
+         ParameterSet& parameters);
+  MixerOutput forward(const at::Tensor& x, const ops::PackedLayout& layout,
+                      const Draws& draws) const override;
   int64_t state_bytes(int64_t length) const override;
 
  private:

@@ -6,8 +6,8 @@
 
 namespace hax {
 
-std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, int64_t layer, uint64_t seed, const std::string& prefix,
-                                  ParameterSet& parameters) {
+std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, int64_t layer, uint64_t seed,
+                                  const std::string& prefix, ParameterSet& parameters) {
   switch (config.mixer) {
     case MixerKind::mamba2:
       return std::make_unique<Mamba2>(config, layer, seed, prefix, parameters);

@@ -13,22 +13,23 @@
 namespace hax {
 
 struct MixerOutput {
-  at::Tensor hidden;     // (T, d_model), x's dtype
-  at::Tensor aux_loss;   // scalar; undefined where the mixer has none, or outside training
-  BranchOutput branch;   // empty without a sparse branch
+  at::Tensor hidden;    // (T, d_model), x's dtype
+  at::Tensor aux_loss;  // scalar; undefined where the mixer has none, or outside training
+  BranchOutput branch;  // empty without a sparse branch
 };
 
 class Mixer {
  public:
   virtual ~Mixer() = default;
   // x (T, d_model) in the compute dtype; weights are cast to it.
-  virtual MixerOutput forward(const at::Tensor& x, const ops::PackedLayout& layout, const Draws& draws) const = 0;
+  virtual MixerOutput forward(const at::Tensor& x, const ops::PackedLayout& layout,
+                              const Draws& draws) const = 0;
   // Bytes that one sequence holds while decoding, after `length` tokens, in fp32.
   virtual int64_t state_bytes(int64_t length) const = 0;
 };
 
 // Registers the mixer's parameters under `prefix` ("layers.0.mixer.").
-std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, int64_t layer, uint64_t seed, const std::string& prefix,
-                                  ParameterSet& parameters);
+std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, int64_t layer, uint64_t seed,
+                                  const std::string& prefix, ParameterSet& parameters);
 
 }  // namespace hax

@@ -46,8 +46,9 @@ using Membership = std::variant<FullMembership, WindowMembership, SinkMembership
                                 LshMembership, TopkMembership>;
 
 // What a query without any allowed key gets: `paper` attends uniformly to all padded_length positions of its
-// sequence, future and PAD (V = 0) included; `causal` gets a zero vector. The official code reaches the uniform
-// row by adding a huge negative number to every score, so its gradient is that of a softmax: Q and K get one too.
+// sequence, future and PAD (V = 0) included; `causal` gets a zero vector. The official code reaches the
+// uniform row by adding a huge negative number to every score, so its gradient is that of a softmax: Q and K
+// get one too.
 enum class EmptyRow { zero, uniform };
 
 struct KeySet {

@@ -128,10 +128,13 @@ class CompositeAttention : public torch::autograd::Function<CompositeAttention> 
       key_rows(dK, block).add_(at::bmm(dS.transpose(1, 2), query_rows(Q, block)));
       key_rows(dV, block).add_(at::bmm(weights.P.transpose(1, 2), g));
       if (keys.empty_row == EmptyRow::uniform) {
-        const auto whole = [&](const at::Tensor& padded) { return padded.slice(0, block.first_sequence, block.end_sequence); };
+        const auto whole = [&](const at::Tensor& padded) {
+          return padded.slice(0, block.first_sequence, block.end_sequence);
+        };
         const at::Tensor g_empty = weights.empty * g, out = whole(V).sum(1, true) / layout.padded_length;
         const at::Tensor dS_empty =
-            (at::bmm(g_empty, whole(V).transpose(1, 2)) - (g_empty * out).sum(2, true)) / layout.padded_length;
+            (at::bmm(g_empty, whole(V).transpose(1, 2)) - (g_empty * out).sum(2, true)) /
+            layout.padded_length;
         query_rows(dQ, block).add_(at::bmm(dS_empty, whole(K)));
         whole(dK).add_(at::bmm(dS_empty.transpose(1, 2), query_rows(Q, block)));
         whole(dV).add_(g_empty.sum(1, true) / layout.padded_length);

@@ -9,7 +9,8 @@
 
 namespace hax {
 
-StepTimes bench_step(const Config& config, const ExampleSource& source, at::Device device, int64_t warmup, int64_t steps) {
+StepTimes bench_step(const Config& config, const ExampleSource& source, at::Device device, int64_t warmup,
+                     int64_t steps) {
   const int64_t threads = config.train.threads;
   at::set_num_threads(threads > 0 ? static_cast<int>(threads) : hardware_threads());
   LanguageModel model(config.model, source.spec().vocab_size, config.train.seed, device);

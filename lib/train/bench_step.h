@@ -13,9 +13,10 @@ struct StepTimes {
   int64_t parameters = 0;
 };
 
-// Runs `warmup` + `steps` training steps on batches from `source` and times each of the latter, synchronised with
-// the device.
-StepTimes bench_step(const Config& config, const ExampleSource& source, at::Device device, int64_t warmup, int64_t steps);
+// Runs `warmup` + `steps` training steps on batches from `source` and times each of the latter, synchronised
+// with the device.
+StepTimes bench_step(const Config& config, const ExampleSource& source, at::Device device, int64_t warmup,
+                     int64_t steps);
 
 // The q-quantile (0..1) of a non-empty list, by linear interpolation.
 double quantile(std::vector<double> values, double q);

@@ -7,7 +7,8 @@
 namespace hax {
 
 double learning_rate(const TrainConfig& config, int64_t step) {
-  if (step < config.warmup_steps) return config.lr * static_cast<double>(step) / static_cast<double>(config.warmup_steps);
+  if (step < config.warmup_steps)
+    return config.lr * static_cast<double>(step) / static_cast<double>(config.warmup_steps);
   if (config.schedule == Schedule::constant) return config.lr;
   const auto span = static_cast<double>(std::max<int64_t>(1, config.steps - 1 - config.warmup_steps));
   const double progress = std::min(1.0, static_cast<double>(step - config.warmup_steps) / span);
@@ -27,8 +28,9 @@ void AdamW::update(int64_t step, double lr, double grad_norm) {
   if (config_.grad_clip > 0.0 && grad_norm > config_.grad_clip) grad.mul_(config_.grad_clip / grad_norm);
   // The fused kernel increments nothing itself: it reads the count of updates including this one.
   const at::Tensor count = at::full({}, static_cast<double>(step + 1), grad.options().dtype(at::kFloat));
-  at::_fused_adamw_({parameters_.flat()}, {grad}, {state_.exp_avg}, {state_.exp_avg_sq}, {}, {count}, lr, config_.beta1,
-                    config_.beta2, config_.weight_decay, config_.eps, /*amsgrad=*/false, /*maximize=*/false);
+  at::_fused_adamw_({parameters_.flat()}, {grad}, {state_.exp_avg}, {state_.exp_avg_sq}, {}, {count}, lr,
+                    config_.beta1, config_.beta2, config_.weight_decay, config_.eps, /*amsgrad=*/false,
+                    /*maximize=*/false);
 }
 
 }  // namespace hax

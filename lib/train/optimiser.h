@@ -1,4 +1,5 @@
-// AdamW (Loshchilov and Hutter 2019) with decoupled weight decay on every parameter, on the flat fp32 buffers.
+// AdamW (Loshchilov and Hutter 2019) with decoupled weight decay on every parameter, on the flat fp32
+// buffers.
 #pragma once
 
 #include "lib/config/config.h"

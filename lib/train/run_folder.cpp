@@ -45,7 +45,8 @@ RunFolder RunFolder::create_or_resume(const std::string& path, const Config& con
     RunFolder run = open(path);
     const auto changes = difference(run.config_, config);
     if (!changes.empty()) {
-      std::string text = path + ": holds a run of another config; give another --out, or resume it unchanged:";
+      std::string text =
+          path + ": holds a run of another config; give another --out, or resume it unchanged:";
       for (const auto& change : changes) text += "\n  " + change;
       throw UsageError(text);
     }
@@ -54,7 +55,9 @@ RunFolder RunFolder::create_or_resume(const std::string& path, const Config& con
     return run;
   }
   if (fs::exists(path) && (!fs::is_directory(path) || !fs::is_empty(path))) {
-    throw UsageError(path + ": exists and is no run folder of hax (no config.yaml in it); give --out a new or empty folder");
+    throw UsageError(
+        path +
+        ": exists and is no run folder of hax (no config.yaml in it); give --out a new or empty folder");
   }
   make_directories(path + "/checkpoints");
   write_file(config_path, to_yaml(config));
@@ -76,16 +79,19 @@ std::optional<RunResult> RunFolder::result() const {
   if (!fs::exists(path)) return std::nullopt;
   try {
     const Json json = Json::parse(read_file(path));
-    return RunResult{json.at("status"),        json.at("step"),    json.at("tokens_seen"),
-                     json.at("best_accuracy"), json.at("best_step"), json.at("seconds"), json.at("message")};
+    return RunResult{json.at("status"),        json.at("step"),      json.at("tokens_seen"),
+                     json.at("best_accuracy"), json.at("best_step"), json.at("seconds"),
+                     json.at("message")};
   } catch (const Json::exception& e) {
-    throw DataError(path + ": damaged: " + e.what() + "; remove it to let the run go on from its last checkpoint");
+    throw DataError(path + ": damaged: " + e.what() +
+                    "; remove it to let the run go on from its last checkpoint");
   }
 }
 
 void RunFolder::write_result(const RunResult& r) const {
-  const Json json = {{"status", r.status},           {"step", r.step},           {"tokens_seen", r.tokens_seen},
-                     {"best_accuracy", r.best_accuracy}, {"best_step", r.best_step}, {"seconds", r.seconds},
+  const Json json = {{"status", r.status},           {"step", r.step},
+                     {"tokens_seen", r.tokens_seen}, {"best_accuracy", r.best_accuracy},
+                     {"best_step", r.best_step},     {"seconds", r.seconds},
                      {"message", r.message}};
   write_file(path_ + "/result.json", json.dump(2) + "\n");
 }
@@ -109,7 +115,8 @@ double RunFolder::seconds_so_far() const {
   double seconds = 0.0;
   const std::string path = path_ + "/timing.jsonl";
   if (!fs::exists(path)) return seconds;
-  for_each_record(path, [&](const Json& record, const std::string&) { seconds += record.value("seconds", 0.0); });
+  for_each_record(path,
+                  [&](const Json& record, const std::string&) { seconds += record.value("seconds", 0.0); });
   return seconds;
 }
 

@@ -12,14 +12,17 @@ at::Tensor mean_example_accuracy(const at::Tensor& correct, const Batch& batch) 
   std::vector<float> weights(batch.scored.size());
   for (int64_t b = 0; b < batch.size(); ++b) {
     const int32_t first = batch.cu_scored[b], last = batch.cu_scored[b + 1];
-    for (int32_t i = first; i < last; ++i) weights[i] = 1.0f / static_cast<float>((last - first) * batch.size());
+    for (int32_t i = first; i < last; ++i)
+      weights[i] = 1.0f / static_cast<float>((last - first) * batch.size());
   }
   return (correct.to(at::kFloat) * at::tensor(weights, at::kFloat).to(correct.device())).sum();
 }
 
 }  // namespace
 
-bool StepMetrics::finite() const { return std::isfinite(loss) && std::isfinite(aux_loss) && std::isfinite(grad_norm); }
+bool StepMetrics::finite() const {
+  return std::isfinite(loss) && std::isfinite(aux_loss) && std::isfinite(grad_norm);
+}
 
 at::ScalarType compute_dtype(Precision precision) {
   return precision == Precision::bf16 ? at::kBFloat16 : at::kFloat;
@@ -44,11 +47,13 @@ StepMetrics TrainStep::run(const Batch& batch, int64_t step, const Draws& draws)
   total.backward();
 
   const at::NoGradGuard no_grad;
-  const at::Tensor aux = output.aux_loss.defined() ? output.aux_loss.to(at::kFloat) : at::zeros_like(result.loss);
+  const at::Tensor aux =
+      output.aux_loss.defined() ? output.aux_loss.to(at::kFloat) : at::zeros_like(result.loss);
   // One transfer to the host a step.
-  const at::Tensor scalars = at::stack({result.loss.to(at::kFloat), aux.to(at::kFloat), mean_example_accuracy(result.correct, batch),
-                                        optimiser_.grad_norm().to(at::kFloat)})
-                                 .to(at::kCPU);
+  const at::Tensor scalars =
+      at::stack({result.loss.to(at::kFloat), aux.to(at::kFloat), mean_example_accuracy(result.correct, batch),
+                 optimiser_.grad_norm().to(at::kFloat)})
+          .to(at::kCPU);
   const float* s = scalars.const_data_ptr<float>();
   StepMetrics metrics{s[0], s[1], s[2], s[3], input.layout.total()};
   if (metrics.finite()) optimiser_.update(step, learning_rate(config_.train, step), metrics.grad_norm);

@@ -18,7 +18,9 @@ namespace {
 using Json = nlohmann::json;
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 class Trainer {
  public:
@@ -91,21 +93,23 @@ class Trainer {
   bool validate() {
     bool stopped = false;
     const auto stop = [&] { return stopped = stopped || (hooks_.should_stop && hooks_.should_stop()); };
-    const Evaluation result = evaluate(model_, eval_draws_, valid_, config_.train.validate_examples,
-                                       config_.train.eval_batch_size, compute_dtype(config_.train.precision), stop);
+    const Evaluation result =
+        evaluate(model_, eval_draws_, valid_, config_.train.validate_examples, config_.train.eval_batch_size,
+                 compute_dtype(config_.train.precision), stop);
     if (stopped) return false;
     const MeanAndError mean = accuracy(result);
     info_.valid_accuracy = mean.mean;
-    run_.append_metrics(Json{{"kind", "valid"},
-                             {"step", info_.step},
-                             {"accuracy", mean.mean},
-                             {"standard_error", mean.standard_error},
-                             {"loss", result.loss},
-                             {"examples", mean.n}}
-                            .dump());
+    run_.append_metrics(Json{
+        {"kind", "valid"},
+        {"step", info_.step},
+        {"accuracy", mean.mean},
+        {"standard_error", mean.standard_error},
+        {"loss", result.loss},
+        {"examples",
+         mean.n}}.dump());
     std::ostringstream text;
-    text << "step " << info_.step << "  validation accuracy " << std::fixed << std::setprecision(2) << 100.0 * mean.mean
-         << " %  loss " << std::setprecision(4) << result.loss;
+    text << "step " << info_.step << "  validation accuracy " << std::fixed << std::setprecision(2)
+         << 100.0 * mean.mean << " %  loss " << std::setprecision(4) << result.loss;
     log::info(text.str());
     if (mean.mean > info_.best_accuracy) {
       info_.best_accuracy = mean.mean;
@@ -129,28 +133,32 @@ class Trainer {
 
   void log_step(const StepMetrics& m) {
     const double lr = learning_rate(config_.train, info_.step - 1);
-    run_.append_metrics(Json{{"kind", "train"},
-                             {"step", info_.step},
-                             {"loss", m.loss},
-                             {"aux_loss", m.aux_loss},
-                             {"accuracy", m.accuracy},
-                             {"grad_norm", m.grad_norm},
-                             {"lr", lr},
-                             {"tokens_seen", info_.tokens_seen}}
-                            .dump());
+    run_.append_metrics(Json{
+        {"kind", "train"},
+        {"step", info_.step},
+        {"loss", m.loss},
+        {"aux_loss", m.aux_loss},
+        {"accuracy", m.accuracy},
+        {"grad_norm", m.grad_norm},
+        {"lr", lr},
+        {"tokens_seen",
+         info_.tokens_seen}}.dump());
     if (!hooks_.progress) return;
     const double elapsed = seconds_since(session_);
     const auto done = static_cast<double>(info_.step - first_step_);
     std::ostringstream text;
-    text << "step " << info_.step << '/' << config_.train.steps << std::fixed << std::setprecision(4) << "  loss "
-         << m.loss << std::setprecision(1) << "  accuracy " << 100.0 * m.accuracy << " %  " << std::setprecision(0)
-         << static_cast<double>(info_.tokens_seen - first_tokens_) / elapsed << " tokens/s  ETA "
+    text << "step " << info_.step << '/' << config_.train.steps << std::fixed << std::setprecision(4)
+         << "  loss " << m.loss << std::setprecision(1) << "  accuracy " << 100.0 * m.accuracy << " %  "
+         << std::setprecision(0) << static_cast<double>(info_.tokens_seen - first_tokens_) / elapsed
+         << " tokens/s  ETA "
          << log::format_seconds(elapsed / done * static_cast<double>(config_.train.steps - info_.step));
     hooks_.progress(text.str());
   }
 
   RunResult result(const std::string& status, const std::string& message = "") const {
-    return {status, info_.step, info_.tokens_seen, info_.best_accuracy, info_.best_step, run_.seconds_so_far(), message};
+    return {
+        status, info_.step, info_.tokens_seen, info_.best_accuracy, info_.best_step, run_.seconds_so_far(),
+        message};
   }
 
   TrainOutcome end(TrainEnd how, const std::string& status) {
@@ -169,8 +177,9 @@ class Trainer {
   TrainOutcome diverged(const StepMetrics& m) {
     write_timing();
     std::ostringstream text;
-    text << "at update " << info_.step + 1 << ": loss " << m.loss << ", ranking loss " << m.aux_loss << ", gradient norm "
-         << m.grad_norm << "; a lower train.lr, a longer train.warmup_steps or train.grad_clip may help";
+    text << "at update " << info_.step + 1 << ": loss " << m.loss << ", ranking loss " << m.aux_loss
+         << ", gradient norm " << m.grad_norm
+         << "; a lower train.lr, a longer train.warmup_steps or train.grad_clip may help";
     const RunResult r = result("diverged", text.str());
     run_.write_result(r);
     return {TrainEnd::diverged, r};
@@ -193,10 +202,10 @@ class Trainer {
 
 }  // namespace
 
-TrainOutcome train(const RunFolder& run, const ExampleSource& train, const ExampleSource& valid, at::Device device,
-                   const TrainHooks& hooks) {
+TrainOutcome train(const RunFolder& run, const ExampleSource& train, const ExampleSource& valid,
+                   at::Device device, const TrainHooks& hooks) {
   if (const auto result = run.result()) {
-    const TrainEnd end = result->status == "diverged" ? TrainEnd::diverged
+    const TrainEnd end = result->status == "diverged"         ? TrainEnd::diverged
                          : result->status == "target_reached" ? TrainEnd::target_reached
                                                               : TrainEnd::finished;
     return {end, *result};
@@ -209,7 +218,8 @@ TrainOutcome train(const RunFolder& run, const ExampleSource& train, const Examp
 at::Device choose_device(DeviceKind kind) {
   const bool cuda = at::globalContext().hasCUDA();
   if (kind == DeviceKind::cuda && !cuda) {
-    throw UsageError("train.device: cuda is asked for, and this machine or build has no CUDA device; use cpu or auto");
+    throw UsageError(
+        "train.device: cuda is asked for, and this machine or build has no CUDA device; use cpu or auto");
   }
   return cuda && kind != DeviceKind::cpu ? at::Device(at::kCUDA) : at::Device(at::kCPU);
 }

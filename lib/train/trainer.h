@@ -16,13 +16,13 @@ struct TrainOutcome {
 };
 
 struct TrainHooks {
-  std::function<bool()> should_stop;                     // asked between steps; true saves and returns `stopped`
-  std::function<void(const std::string&)> progress;      // one line: step, loss, accuracy, tokens/s, ETA
+  std::function<bool()> should_stop;                 // asked between steps; true saves and returns `stopped`
+  std::function<void(const std::string&)> progress;  // one line: step, loss, accuracy, tokens/s, ETA
 };
 
 // `train` and `valid` must agree in vocabulary and task (DataError otherwise). Writes only into `run`.
-TrainOutcome train(const RunFolder& run, const ExampleSource& train, const ExampleSource& valid, at::Device device,
-                   const TrainHooks& hooks);
+TrainOutcome train(const RunFolder& run, const ExampleSource& train, const ExampleSource& valid,
+                   at::Device device, const TrainHooks& hooks);
 
 // cpu, cuda, or what there is; UsageError when cuda is asked for and there is none.
 at::Device choose_device(DeviceKind kind);

@@ -69,9 +69,7 @@ add_library(hax_torch INTERFACE)
 target_include_directories(hax_torch SYSTEM INTERFACE
   ${HAX_TORCH_ROOT}/include ${HAX_TORCH_ROOT}/include/torch/csrc/api/include)
 target_link_options(hax_torch INTERFACE -Wl,--allow-shlib-undefined -Wl,-rpath,${HAX_TORCH_ROOT}/lib)
-# LibTorch exports parts of an older libstdc++ (std::filesystem among them). The system's own, named first, is
-# searched first, so that everything in the program uses one of the two.
-target_link_libraries(hax_torch INTERFACE -Wl,--no-as-needed,-lstdc++,--as-needed
+target_link_libraries(hax_torch INTERFACE
   ${HAX_TORCH_ROOT}/lib/libtorch_cpu.so ${HAX_TORCH_ROOT}/lib/libc10.so Threads::Threads)
 # at::parallel_for is a template: it runs in parallel only in code that is compiled with OpenMP, and must
 # share LibTorch's own thread pool, so the runtime that LibTorch ships is the one to link.

@@ -10,6 +10,14 @@ target_compile_options(hax_options INTERFACE -Wall -Wextra -Wno-unused-parameter
   $<$<BOOL:${HAX_WERROR}>:-Werror>)
 target_link_libraries(hax_options INTERFACE Threads::Threads)
 
+# LibTorch's libraries would bind to whatever a program exports, templates of libstdc++ among it (std::regex,
+# string streams), and fail where they were compiled by another version: so programs export nothing. Nothing
+# is copied into them from shared libraries either, which would have to be exported: hence code for any position.
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+add_compile_options(-fPIC)
+target_link_options(hax_options INTERFACE
+  $<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:LINKER:--version-script=${CMAKE_SOURCE_DIR}/scripts/cmake/executable.map>)
+
 function(hax_library name)
   cmake_parse_arguments(ARG "TORCH" "" "DIRS;LINK;LINK_PRIVATE" ${ARGN})
   set(sources "")

@@ -28,11 +28,13 @@ train: {steps: 400, batch_size: 32, lr: 5e-3, warmup_steps: 50, validate_every: 
 
 struct Workspace {
   TemporaryFolder folder;
-  std::string config = folder.path() + "/config.yaml", data = folder.path() + "/data", run = folder.path() + "/run";
+  std::string config = folder.path() + "/config.yaml", data = folder.path() + "/data",
+              run = folder.path() + "/run";
   Workspace() { write_file(config, kConfig); }
   ProgramResult generate() { return run_hax({"gen-data", "--config", config, "--out", data}); }
   ProgramResult train(std::vector<std::string> more = {}) {
-    std::vector<std::string> arguments = {"train", "--config", config, "--set", "data.path=" + data, "--out", run};
+    std::vector<std::string> arguments = {"train", "--config", config, "--set", "data.path=" + data,
+                                          "--out", run};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run_hax(arguments);
   }
@@ -50,7 +52,8 @@ TEST_CASE("generate, train, evaluate: the model beats chance by a margin", "[e2e
   INFO(trained.err);
   REQUIRE(trained.status == 0);
   CHECK(trained.out.empty());
-  for (const char* name : {"config.yaml", "metrics.jsonl", "result.json", "checkpoints/last.safetensors", "checkpoints/best.safetensors"}) {
+  for (const char* name : {"config.yaml", "metrics.jsonl", "result.json", "checkpoints/last.safetensors",
+                           "checkpoints/best.safetensors"}) {
     CAPTURE(name);
     CHECK(fs::exists(w.run + "/" + name));
   }
@@ -66,8 +69,8 @@ TEST_CASE("generate, train, evaluate: the model beats chance by a margin", "[e2e
 
   // The same table, sliced, from the checkpoint file, into a file.
   const std::string table = w.folder.path() + "/table.md";
-  const auto sliced = run_hax({"eval", "--checkpoint", w.run + "/checkpoints/last.safetensors", "--data", w.data, "--by",
-                               "n_context,n_key", "--format", "md", "--out", table});
+  const auto sliced = run_hax({"eval", "--checkpoint", w.run + "/checkpoints/last.safetensors", "--data",
+                               w.data, "--by", "n_context,n_key", "--format", "md", "--out", table});
   CHECK(sliced.status == 0);
   CHECK(sliced.out.empty());
   CHECK(read_file(table).find("| n_context |") != std::string::npos);
@@ -97,8 +100,17 @@ TEST_CASE("a signal saves the state, and the same command goes on from there", "
   Workspace w;
   REQUIRE(w.generate().status == 0);
   // `timeout` sends SIGTERM while the run of many steps is under way.
-  const std::vector<std::string> arguments = {"train", "--config", w.config, "--set", "data.path=" + w.data, "--set",
-                                              "train.steps=1000000", "--set", "train.target_accuracy=0", "--out", w.run};
+  const std::vector<std::string> arguments = {"train",
+                                              "--config",
+                                              w.config,
+                                              "--set",
+                                              "data.path=" + w.data,
+                                              "--set",
+                                              "train.steps=1000000",
+                                              "--set",
+                                              "train.target_accuracy=0",
+                                              "--out",
+                                              w.run};
   const auto stopped = run_hax(arguments, "timeout --preserve-status -s TERM 6 ");
   INFO(stopped.err);
   CHECK(stopped.status == 143);
@@ -113,7 +125,8 @@ TEST_CASE("a signal saves the state, and the same command goes on from there", "
 TEST_CASE("streams of examples train too", "[e2e]") {
   Workspace w;
   REQUIRE(w.generate().status == 0);
-  const auto trained = w.train({"--set", "data.source=stream", "--set", "train.steps=60", "--set", "train.target_accuracy=0"});
+  const auto trained =
+      w.train({"--set", "data.source=stream", "--set", "train.steps=60", "--set", "train.target_accuracy=0"});
   INFO(trained.err);
   CHECK(trained.status == 0);
 }
@@ -143,7 +156,9 @@ TEST_CASE("bad use ends with status 2 or 3 and says what would do", "[e2e]") {
       {{"train", "--config", w.config, "--set", "data.path=nowhere", "--out", w.run}, 3, "nowhere"},
       {{"train", "--config", w.config, "--set", "model.d_modell=4", "--out", w.run}, 2, "d_model"},
       {{"train", "--config", w.config, "--set", "model.n_heads=5", "--out", w.run}, 2, "n_heads"},
-      {{"gen-data", "--config", w.config, "--set", "data.train_examples=100000", "--out", w.data}, 2, "distinct"},
+      {{"gen-data", "--config", w.config, "--set", "data.train_examples=100000", "--out", w.data},
+       2,
+       "distinct"},
       {{"eval", "--run", "nowhere", "--data", "nowhere"}, 3, "nowhere"},
       {{"eval", "--data", "nowhere"}, 2, "--run"},
       {{"inspect", w.config}, 3, "config.yaml"},

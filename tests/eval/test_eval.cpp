@@ -48,7 +48,8 @@ TEST_CASE("evaluation counts per example, then over examples, whatever the batch
 
 TEST_CASE("a slice of the table holds its examples alone") {
   const ToySource source(1, 4);
-  const auto table = accuracy_table({fake_run("a", {1.0f, 0.5f, 0.0f, 0.5f}, {0, 0, 1, 1})}, source.spec(), "toy", {"first_key"});
+  const auto table = accuracy_table({fake_run("a", {1.0f, 0.5f, 0.0f, 0.5f}, {0, 0, 1, 1})}, source.spec(),
+                                    "toy", {"first_key"});
   const auto json = nlohmann::json::parse(table.render(TableFormat::json));
   REQUIRE(json["rows"].size() == 2);
   CHECK(json["rows"][0]["first_key"] == 0);
@@ -67,9 +68,11 @@ TEST_CASE("tables render for people and programs") {
   table.columns = {"name", "value"};
   table.rows = {{std::string("a,\"b\""), Number{1.23456, 2}}, {std::string("c"), Number{10.0, 2}}};
   table.notes = {"note"};
-  CHECK(table.render(TableFormat::text) == "Caption\n\nname   value\n-----  -----\na,\"b\"   1.23\nc      10.00\n\nnote\n");
-  CHECK(table.render(TableFormat::markdown) ==
-        "Caption\n\n| name  | value |\n| ----- | ----: |\n| a,\"b\" |  1.23 |\n| c     | 10.00 |\n\nnote  \n");
+  CHECK(table.render(TableFormat::text) ==
+        "Caption\n\nname   value\n-----  -----\na,\"b\"   1.23\nc      10.00\n\nnote\n");
+  CHECK(
+      table.render(TableFormat::markdown) ==
+      "Caption\n\n| name  | value |\n| ----- | ----: |\n| a,\"b\" |  1.23 |\n| c     | 10.00 |\n\nnote  \n");
   CHECK(table.render(TableFormat::csv) == "name,value\n\"a,\"\"b\"\"\",1.23456\nc,10.0\n");
 }
 

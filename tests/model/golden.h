@@ -28,10 +28,13 @@ inline std::vector<std::string> golden_files(const std::string& prefix) {
 
 // Official pattern names joined by '+'; "none" gives an empty list. Sets the hash rule too.
 inline void set_patterns(const std::string& official, SparseConfig& sparse) {
-  static const std::map<std::string, PatternKind> kKinds = {
-      {"full", PatternKind::full},       {"sliding_window", PatternKind::sliding_window}, {"sink", PatternKind::sink},
-      {"dilated", PatternKind::dilated}, {"sign_bin_lsh", PatternKind::lsh},              {"argmax_lsh", PatternKind::lsh},
-      {"key_selection", PatternKind::key_selection}};
+  static const std::map<std::string, PatternKind> kKinds = {{"full", PatternKind::full},
+                                                            {"sliding_window", PatternKind::sliding_window},
+                                                            {"sink", PatternKind::sink},
+                                                            {"dilated", PatternKind::dilated},
+                                                            {"sign_bin_lsh", PatternKind::lsh},
+                                                            {"argmax_lsh", PatternKind::lsh},
+                                                            {"key_selection", PatternKind::key_selection}};
   sparse.patterns.clear();
   if (official == "none") return;
   for (size_t begin = 0; begin <= official.size();) {
@@ -57,7 +60,8 @@ class StoredDraws : public Draws {
   }
   at::Tensor sampled_positions(int64_t layer, int64_t k, const ops::PackedLayout& layout) const override {
     const auto& positions = sampled.at(layer);
-    TORCH_CHECK(positions.size(0) == layout.batch() && positions.size(1) == k, "stored sample is ", positions.sizes());
+    TORCH_CHECK(positions.size(0) == layout.batch() && positions.size(1) == k, "stored sample is ",
+                positions.sizes());
     return positions;
   }
 
@@ -108,8 +112,10 @@ struct GoldenLanguageModel {
     StoredDraws draws(true);
     for (int64_t i = 0; i < config.model.layers; ++i) {
       const std::string layer = prefix + "layer" + std::to_string(i) + ".";
-      if (file.contains(layer + "hash_matrix")) draws.hash_matrices[i] = load_tensor(file, layer + "hash_matrix");
-      if (file.contains(layer + "sampled_positions")) draws.sampled[i] = load_tensor(file, layer + "sampled_positions");
+      if (file.contains(layer + "hash_matrix"))
+        draws.hash_matrices[i] = load_tensor(file, layer + "hash_matrix");
+      if (file.contains(layer + "sampled_positions"))
+        draws.sampled[i] = load_tensor(file, layer + "sampled_positions");
     }
     return draws;
   }

@@ -21,7 +21,9 @@ struct GoldenMixer {
   int64_t L;
 
   explicit GoldenMixer(const std::string& name) : file(Safetensors::open(golden_path(name))) {
-    auto number = [&](const char* key) { return nlohmann::json::parse(file.metadata().at(key)).get<int64_t>(); };
+    auto number = [&](const char* key) {
+      return nlohmann::json::parse(file.metadata().at(key)).get<int64_t>();
+    };
     config.mode = Statistics::paper;
     config.layers = 1;
     config.d_model = number("d_model");
@@ -73,12 +75,14 @@ void check_pattern(const GoldenMixer& golden, const std::string& pattern) {
   const std::string at_pattern = pattern + "/";
   auto stored = [&](const std::string& name) { return load_tensor(golden.file, at_pattern + name); };
   if (golden.file.contains(at_pattern + "hash_matrix")) draws.hash_matrices[0] = stored("hash_matrix");
-  if (golden.file.contains(at_pattern + "ks_sampled_positions")) draws.sampled[0] = stored("ks_sampled_positions");
+  if (golden.file.contains(at_pattern + "ks_sampled_positions"))
+    draws.sampled[0] = stored("ks_sampled_positions");
 
   const auto layout = layout_of(golden.lengths, golden.L);
   auto x = golden.packed(load_tensor(golden.file, "hidden_states")).requires_grad_(true);
   const auto out = mixer->forward(x, layout, draws);
-  CHECK(relative_error(golden.real_rows(out.hidden), golden.real_rows(golden.packed(stored("output")))) <= kOutput);
+  CHECK(relative_error(golden.real_rows(out.hidden), golden.real_rows(golden.packed(stored("output")))) <=
+        kOutput);
   if (golden.file.contains(at_pattern + "attn_states")) {
     const auto attended = golden.packed(stored("attn_states").transpose(1, 2));
     CHECK(relative_error(golden.real_rows(out.branch.attended), golden.real_rows(attended)) <= kOutput);
@@ -99,7 +103,8 @@ void check_pattern(const GoldenMixer& golden, const std::string& pattern) {
     CAPTURE(p->name);
     ++compared;
     const bool mlp = p->name.find("dx_proj") != std::string::npos;
-    CHECK(relative_error(p->value.grad(), stored("grad." + p->name)) <= (mlp ? kMlpGradient : kParameterGradient));
+    CHECK(relative_error(p->value.grad(), stored("grad." + p->name)) <=
+          (mlp ? kMlpGradient : kParameterGradient));
   }
   CHECK(compared >= 8);
 }
@@ -118,11 +123,13 @@ TEST_CASE("Mamba2 mixers meet the official code", "[golden]") {
 TEST_CASE("golden files of parts that are not built are named", "[golden]") {
   for (const char* prefix : {"mixer_mamba.", "mixer_mamba_", "lm_mamba_", "lm_samba", "selective_scan"}) {
     for (const auto& name : golden_files(prefix)) {
-      std::cout << "not run: " << name << " (its mixer is not built; the sparse branch of mixer files is compared)\n";
+      std::cout << "not run: " << name
+                << " (its mixer is not built; the sparse branch of mixer files is compared)\n";
     }
   }
   for (const auto& name : golden_files("lm_mamba2")) {
-    std::cout << "not run: the bf16/ tensors of " << name << " (training with weights held in bf16 is not built)\n";
+    std::cout << "not run: the bf16/ tensors of " << name
+              << " (training with weights held in bf16 is not built)\n";
   }
 }
 

@@ -34,7 +34,8 @@ void check_close(const Tensors& actual, const Tensors& expected, double toleranc
     CAPTURE(names[i]);
     REQUIRE(actual[i].sizes() == expected[i].sizes());
     const at::Tensor difference = (actual[i].to(at::kDouble) - expected[i].to(at::kDouble)).abs();
-    CHECK(difference.max().item<double>() <= tolerance * std::max(1.0, expected[i].abs().max().item<double>()));
+    CHECK(difference.max().item<double>() <=
+          tolerance * std::max(1.0, expected[i].abs().max().item<double>()));
   }
 }
 
@@ -90,8 +91,9 @@ TEST_CASE("The reference's gradients are those of central differences") {
   }
 }
 
-// The official way: a dense softmax over the padded sequence with a huge negative number added where a key is not
-// allowed. It drowns every score of a row without keys, which makes the row uniform, but lets gradients through.
+// The official way: a dense softmax over the padded sequence with a huge negative number added where a key is
+// not allowed. It drowns every score of a row without keys, which makes the row uniform, but lets gradients
+// through.
 TEST_CASE("Uniform rows are those of an additive mask, gradients included") {
   const auto layout = layout_of({1, 7, 4}, 9);
   const Problem problem = random_problem(layout.total(), 3, 4, 35);
@@ -99,17 +101,20 @@ TEST_CASE("Uniform rows are those of an additive mask, gradients included") {
     CAPTURE(name);
     const at::Tensor allowed = at::constant_pad_nd(ops::allowed_mask(keys, layout), {0, 9 - 7, 0, 9 - 7});
     const TensorFunction official = [&](const Tensors& in) {
-      const auto padded = [&](const at::Tensor& x) { return at::constant_pad_nd(ops::to_padded(x, layout), {0, 0, 0, 9 - 7}); };
+      const auto padded = [&](const at::Tensor& x) {
+        return at::constant_pad_nd(ops::to_padded(x, layout), {0, 0, 0, 9 - 7});
+      };
       const at::Tensor S = at::bmm(padded(in[0]), padded(in[1]).transpose(1, 2));
       const at::Tensor P = at::softmax(S + allowed.logical_not().to(at::kDouble) * -1e30, 2);
       return ops::to_packed(at::bmm(P, padded(in[2])).narrow(1, 0, 7), layout);
     };
     const auto exact = output_and_gradients(official, problem.inputs, problem.grad_output);
     for (Path path : {Path::reference, Path::composite}) {
-      check_close(output_and_gradients(attention(keys, layout, path), problem.inputs, problem.grad_output), exact, 1e-13);
+      check_close(output_and_gradients(attention(keys, layout, path), problem.inputs, problem.grad_output),
+                  exact, 1e-13);
     }
-    check_close(output_and_gradients(attention(keys, layout, Path::automatic), converted(problem.inputs, at::kFloat),
-                                     problem.grad_output),
+    check_close(output_and_gradients(attention(keys, layout, Path::automatic),
+                                     converted(problem.inputs, at::kFloat), problem.grad_output),
                 exact, 3e-6);
   }
 }

@@ -4,8 +4,8 @@
 
 #include "lib/base/error.h"
 #include "lib/base/files.h"
-#include "lib/train/trainer.h"
 #include "lib/train/train_step.h"
+#include "lib/train/trainer.h"
 #include "tests/catch.h"
 #include "tests/support.h"
 #include "tests/train/toy_source.h"
@@ -51,7 +51,8 @@ TEST_CASE("a stopped run goes on to the same bytes") {
   // Stops between steps and, because validation asks too, in the middle of one.
   for (int asked : {4, 7, 3, 9}) CHECK(run_toy(pieces, toy_config(), asked).end == TrainEnd::stopped);
   CHECK(run_toy(pieces, toy_config()).end == TrainEnd::finished);
-  for (const char* name : {"/checkpoints/last.safetensors", "/checkpoints/best.safetensors", "/metrics.jsonl", "/config.yaml"}) {
+  for (const char* name :
+       {"/checkpoints/last.safetensors", "/checkpoints/best.safetensors", "/metrics.jsonl", "/config.yaml"}) {
     CAPTURE(name);
     CHECK(read_file(whole + name) == read_file(pieces + name));
   }
@@ -183,8 +184,10 @@ TEST_CASE("a GPU run trains, resumes and evaluates", "[gpu]") {
     int asked = 0;
     TrainHooks hooks;
     hooks.should_stop = [&] { return ++asked == 30; };
-    CHECK(train(RunFolder::create_or_resume(path, config), training, validation, at::kCUDA, hooks).end == TrainEnd::stopped);
-    const auto outcome = train(RunFolder::create_or_resume(path, config), training, validation, at::kCUDA, {});
+    CHECK(train(RunFolder::create_or_resume(path, config), training, validation, at::kCUDA, hooks).end ==
+          TrainEnd::stopped);
+    const auto outcome =
+        train(RunFolder::create_or_resume(path, config), training, validation, at::kCUDA, {});
     CHECK(outcome.end == TrainEnd::target_reached);
   }
 }

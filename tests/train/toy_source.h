@@ -21,7 +21,8 @@ class ToySource : public ExampleSource {
   std::string fingerprint() const override { return "toy-" + std::to_string(seed_); }
   void append_example(int64_t index, Batch& batch) const override {
     RandomStream stream({seed_, Purpose::test, 0, 0, static_cast<uint32_t>(index)});
-    const int32_t v[2] = {3 + static_cast<int32_t>(stream.below(4)), 3 + static_cast<int32_t>(stream.below(4))};
+    const int32_t v[2] = {3 + static_cast<int32_t>(stream.below(4)),
+                          3 + static_cast<int32_t>(stream.below(4))};
     const auto first = static_cast<int32_t>(stream.below(2)), asked = static_cast<int32_t>(stream.below(2));
     Example e;
     for (int32_t key : {first, 1 - first, asked, 1 - asked}) {
