@@ -6,6 +6,7 @@
 #include "data_gen/draw.h"
 #include "data_gen/registry.h"
 #include "lib/base/error.h"
+#include "lib/base/files.h"
 #include "lib/base/parallel.h"
 #include "lib/base/safetensors.h"
 #include "lib/data/dataset.h"
@@ -30,15 +31,21 @@ std::string shape_text(const std::vector<int64_t>& shape) {
 
 std::string tensor_file(const std::string& path, bool json) {
   const auto file = Safetensors::open(path);
+  const std::string fingerprint = checksum(as_bytes(read_file(path)));
   if (json) {
-    Json out = {{"file", path}, {"metadata", file.metadata()}, {"tensors", Json::array()}};
+    Json out = {{"file", path},
+                {"bytes", fs::file_size(path)},
+                {"fingerprint", fingerprint},
+                {"metadata", file.metadata()},
+                {"tensors", Json::array()}};
     for (const auto& t : file.tensors()) {
       out["tensors"].push_back({{"name", t.name}, {"dtype", dtype_name(t.dtype)}, {"shape", t.shape}});
     }
     return out.dump(2) + "\n";
   }
   std::ostringstream out;
-  out << path << ": " << file.tensors().size() << " tensors, " << fs::file_size(path) << " bytes\n";
+  out << path << ": " << file.tensors().size() << " tensors, " << fs::file_size(path)
+      << " bytes, fingerprint " << fingerprint << "\n";
   for (const auto& [key, value] : file.metadata()) {
     out << "\n" << key << ":\n  ";
     for (char c : value) out << (c == '\n' ? std::string("\n  ") : std::string(1, c));

@@ -224,10 +224,13 @@ std::vector<std::string> check(const Config& config) {
 
 std::vector<std::string> check_for_training(const Config& config) {
   std::vector<std::string> messages;
-  if (config.data.source == DataSource::file && config.data.path.empty()) {
-    messages.push_back(
-        "data.path is empty, but data.source = file trains on a dataset folder; name one, or set "
-        "data.source = stream");
+  if (config.data.path.empty()) {
+    messages.push_back(config.data.source == DataSource::file
+                           ? "data.path is empty, but data.source = file trains on a dataset folder; name "
+                             "one made by `hax gen-data`"
+                           : "data.path is empty, but training on a stream validates on a dataset folder, "
+                             "whose validation and test "
+                             "examples the stream avoids; name one made by `hax gen-data`");
   }
   return messages;
 }

@@ -19,7 +19,7 @@ std::vector<Violation> violations(const Config& config);
 // The messages alone; empty where the configuration can work.
 std::vector<std::string> check(const Config& config);
 
-// What training asks for beyond check(): a dataset folder where the data comes from files.
+// What training asks for beyond check(): a dataset folder, for validation at least.
 std::vector<std::string> check_for_training(const Config& config);
 
 }  // namespace hax

@@ -43,7 +43,7 @@ Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data
   const auto columns = find_columns(data, by, data_name);
   Table table;
   table.caption = "Accuracy on " + data_name + " (" + data.task + ")";
-  table.columns = {"run", "seed", "mode", "patterns"};
+  table.columns = {"run", "seed", "mode", "patterns", "k"};
   table.columns.insert(table.columns.end(), by.begin(), by.end());
   for (const char* name : {"accuracy %", "s.e.", "chance %", "examples"}) table.columns.emplace_back(name);
   if (by.empty()) {
@@ -51,8 +51,9 @@ Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data
   }
   for (const auto& run : runs) {
     const auto& config = run.info.config;
+    const SparseConfig& sparse = config.model.sparse;
     const std::vector<Cell> head = {run.label, config.train.seed, std::string(name_of(config.model.mode)),
-                                    pattern_names(config.model)};
+                                    pattern_names(config.model), sparse.patterns.empty() ? 0 : sparse.k};
     std::map<std::vector<int32_t>, Evaluation> groups;
     const size_t width = data.slice_columns.size();
     for (int64_t i = 0; i < run.evaluation.size(); ++i) {
@@ -80,7 +81,7 @@ Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data
       "accuracy: per example the fraction of asked values that are right (argmax over the whole vocabulary), "
       "then the "
       "mean; s.e.: its standard error over examples.",
-      "chance: guessing uniformly among the possible answers."};
+      "chance: guessing uniformly among the possible answers; k: keys that a query may attend to."};
   if (by.empty()) {
     table.notes.push_back("state bytes: what one sequence holds while decoding, in fp32, after " +
                           std::to_string(data.input_length()) + " tokens.");

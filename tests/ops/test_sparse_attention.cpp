@@ -33,7 +33,8 @@ void check_close(const Tensors& actual, const Tensors& expected, double toleranc
   for (size_t i = 0; i < expected.size(); ++i) {
     CAPTURE(names[i]);
     REQUIRE(actual[i].sizes() == expected[i].sizes());
-    const at::Tensor difference = (actual[i].to(at::kDouble) - expected[i].to(at::kDouble)).abs();
+    const at::Tensor difference =
+        (actual[i].to(at::kCPU, at::kDouble) - expected[i].to(at::kCPU, at::kDouble)).abs();
     CHECK(difference.max().item<double>() <=
           tolerance * std::max(1.0, expected[i].abs().max().item<double>()));
   }
