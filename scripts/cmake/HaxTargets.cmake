@@ -10,13 +10,14 @@ target_compile_options(hax_options INTERFACE -Wall -Wextra -Wno-unused-parameter
   $<$<BOOL:${HAX_WERROR}>:-Werror>)
 target_link_libraries(hax_options INTERFACE Threads::Threads)
 
-# LibTorch's libraries would bind to whatever a program exports, templates of libstdc++ among it (std::regex,
-# string streams), and fail where they were compiled by another version: so programs export nothing. Nothing
-# is copied into them from shared libraries either, which would have to be exported: hence code for any position.
-set(CMAKE_POSITION_INDEPENDENT_CODE ON)
-add_compile_options(-fPIC)
-target_link_options(hax_options INTERFACE
-  $<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:LINKER:--version-script=${CMAKE_SOURCE_DIR}/scripts/cmake/executable.map>)
+# Programs share one libstdc++ with LibTorch: with a second, linked in, objects that cross over corrupt the heap.
+# Some compilers come with a static one alone; then the system's shared one is named, and found first.
+execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libstdc++.so
+  OUTPUT_VARIABLE _hax_libstdcxx OUTPUT_STRIP_TRAILING_WHITESPACE)
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND NOT EXISTS "${_hax_libstdcxx}")
+  find_library(HAX_LIBSTDCXX NAMES libstdc++.so.6 REQUIRED)
+  target_link_libraries(hax_options INTERFACE ${HAX_LIBSTDCXX})
+endif()
 
 function(hax_library name)
   cmake_parse_arguments(ARG "TORCH" "" "DIRS;LINK;LINK_PRIVATE" ${ARGN})
