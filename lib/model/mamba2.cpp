@@ -71,8 +71,7 @@ MixerOutput Mamba2::forward(const at::Tensor& x, const ops::PackedLayout& layout
 int64_t Mamba2::state_bytes(int64_t length) const {
   const int64_t conv_dim = config_.d_inner() + 2 * config_.n_groups * config_.d_state;
   int64_t floats = config_.d_inner() * config_.d_state + conv_dim * (config_.d_conv - 1);
-  // Any pattern may reach back to the first token: the branch keeps every key and value.
-  if (branch_) floats += length * (config_.d_qk() + config_.d_inner());
+  if (branch_) floats += branch_->keys_kept(length) * (config_.d_qk() + config_.d_inner());
   return floats * static_cast<int64_t>(sizeof(float));
 }
 

@@ -14,6 +14,14 @@ namespace {
 
 constexpr double kInitStd = 0.1;
 
+// Keys a query may attend to by one pattern: the budget is split evenly.
+int64_t share_of(const SparseConfig& sparse) {
+  return sparse.patterns.empty() ? 0 : sparse.k / static_cast<int64_t>(sparse.patterns.size());
+}
+int64_t dilation_of(const SparseConfig& sparse) {
+  return std::max<int64_t>(1, sparse.max_length / share_of(sparse));
+}
+
 // One forward pass over the patterns. K and Q come detached: a membership is not differentiable, and the
 // ranking loss trains the score MLP alone.
 struct PatternPass {
@@ -45,7 +53,7 @@ struct PatternPass {
       case PatternKind::sink:
         return ops::SinkMembership{share};
       case PatternKind::dilated:
-        return ops::DilatedMembership{std::max<int64_t>(1, config.sparse.max_length / share)};
+        return ops::DilatedMembership{dilation_of(config.sparse)};
       case PatternKind::lsh:
         return lsh(record);
       case PatternKind::key_selection:
@@ -120,7 +128,7 @@ BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at
                               const at::Tensor& Q, const at::Tensor& V, const ScoreMlp& mlp,
                               const ops::PackedLayout& layout, const Draws& draws) {
   const SparseConfig& sparse = config.sparse;
-  const int64_t share = sparse.patterns.empty() ? 0 : sparse.k / static_cast<int64_t>(sparse.patterns.size());
+  const int64_t share = share_of(sparse);
   if (share < 1) {
     throw std::invalid_argument("k = " + std::to_string(sparse.k) + " leaves no key for each of " +
                                 std::to_string(sparse.patterns.size()) + " patterns");
@@ -172,6 +180,28 @@ BranchOutput SparseBranch::forward(const at::Tensor& u, const ops::PackedLayout&
                                       mlp, layout, draws);
   out.hidden = out.attended * E_->to(u.scalar_type());
   return out;
+}
+
+int64_t SparseBranch::keys_kept(int64_t length) const {
+  const int64_t share = share_of(config_.sparse);
+  int64_t kept = 0;
+  for (PatternKind kind : config_.sparse.patterns) {
+    switch (kind) {
+      case PatternKind::sliding_window:
+      case PatternKind::sink:
+        kept += share;
+        break;
+      case PatternKind::dilated:
+        kept += length / dilation_of(config_.sparse);
+        break;
+      case PatternKind::full:
+      case PatternKind::lsh:
+      case PatternKind::key_selection:
+        kept += length;
+        break;
+    }
+  }
+  return std::min(kept, length);
 }
 
 }  // namespace hax

@@ -53,6 +53,9 @@ class SparseBranch {
 
   // u (T, d_inner), in the compute dtype.
   BranchOutput forward(const at::Tensor& u, const ops::PackedLayout& layout, const Draws& draws) const;
+  // Keys (with their values) that decoding has to keep after `length` tokens: those that a later query can
+  // still attend to. A window forgets, LSH and key selection may reach back to the first token.
+  int64_t keys_kept(int64_t length) const;
 
  private:
   const ModelConfig config_;
