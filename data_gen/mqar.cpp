@@ -67,7 +67,8 @@ Mqar::Mqar(const MqarConfig& config) : config_(config) {
   spec_.padded_tokens = length;
   spec_.target_kind = TargetKind::label;
   spec_.slice_columns = {"num_kv_pairs", "input_seq_len"};
-  spec_.chance = 1.0 / static_cast<double>(config.vocab_size - config.vocab_size / 2);
+  const int64_t values = config.vocab_size - config.vocab_size / 2;
+  spec_.chance = 1.0 / static_cast<double>(values);
 }
 
 std::string Mqar::parameters() const {
@@ -124,7 +125,7 @@ void Mqar::example(RandomStream& random, int64_t, Example& result) const {
   result.tokens.assign(static_cast<size_t>(config_.input_seq_len), 0);
   std::vector<std::pair<int32_t, int32_t>> labels(static_cast<size_t>(pairs));  // position, value
   for (size_t i = 0; i < static_cast<size_t>(pairs); ++i) {
-    const auto position = static_cast<int32_t>(context_length() + 2 * arrivals[i].second);
+    const auto position = static_cast<int32_t>(context_length() + int64_t{2} * arrivals[i].second);
     result.tokens[2 * i] = keys[i];
     result.tokens[2 * i + 1] = values[i];
     result.tokens[static_cast<size_t>(position)] = keys[i];

@@ -131,7 +131,7 @@ std::string format_seconds(double seconds) {
   if (s < 60) return std::to_string(s) + "s";
   if (s < 3600) return two(s / 60, 'm', s % 60, 's');
   const long long m = std::llround(std::min(seconds, 1e15) / 60);
-  if (m < 24 * 60) return two(m / 60, 'h', m % 60, 'm');
+  if (m < 24LL * 60) return two(m / 60, 'h', m % 60, 'm');
   const long long h = (m + 30) / 60;
   return two(h / 24, 'd', h % 24, 'h');
 }

@@ -111,7 +111,7 @@ class Loader {
   }
 
   void add_setting(const std::string& setting) {
-    const std::string place =
+    std::string place =
         "--set " + (setting.size() > 100 || !text_fault(setting, false).empty() ? shown(setting) : setting);
     place_ = [place](int) { return place; };
     const size_t equals = setting.find('=');

@@ -117,7 +117,7 @@ class TreeBuilder : public YAML::EventHandler {
       frame.has_key = true;
     } else {
       if (node.kind == YamlNode::Kind::null) node.line = frame.key.line;  // its mark is the next token's
-      frame.node.entries.emplace_back(std::move(frame.key), std::move(node));
+      frame.node.entries.push_back({std::move(frame.key), std::move(node)});
       frame.has_key = false;
     }
   }

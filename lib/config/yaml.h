@@ -5,20 +5,25 @@
 
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace hax {
 
+struct YamlEntry;
+
 struct YamlNode {
   enum class Kind { null, scalar, sequence, map };
   Kind kind = Kind::null;
-  int line = 0;                 // from 1
-  bool quoted = false;          // a scalar in quotation marks or a block scalar: always text
-  bool refused = false;         // an alias or a tagged value, already reported
-  std::string text;             // of a scalar
-  std::vector<YamlNode> items;  // of a sequence
-  std::vector<std::pair<YamlNode, YamlNode>> entries;  // of a map, in order, duplicates included
+  int line = 0;                    // from 1
+  bool quoted = false;             // a scalar in quotation marks or a block scalar: always text
+  bool refused = false;            // an alias or a tagged value, already reported
+  std::string text;                // of a scalar
+  std::vector<YamlNode> items;     // of a sequence
+  std::vector<YamlEntry> entries;  // of a map, in order, duplicates included
+};
+
+struct YamlEntry {
+  YamlNode key, value;
 };
 
 struct YamlProblem {

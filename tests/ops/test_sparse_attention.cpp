@@ -27,7 +27,8 @@ TensorFunction attention(const ops::KeySet& keys, const ops::PackedLayout& layou
   };
 }
 
-// The inputs are N(0, 1), so that 1 is the size of an error that counts where `expected` is zero or small.
+// With inputs from N(0, 1) the gradients of Q and K are differences of dot products of size 10: that is the
+// scale of their rounding errors where `expected` is zero or small.
 void check_close(const Tensors& actual, const Tensors& expected, double tolerance) {
   const char* names[] = {"output", "dQ", "dK", "dV"};
   for (size_t i = 0; i < expected.size(); ++i) {
@@ -35,8 +36,9 @@ void check_close(const Tensors& actual, const Tensors& expected, double toleranc
     REQUIRE(actual[i].sizes() == expected[i].sizes());
     const at::Tensor difference =
         (actual[i].to(at::kCPU, at::kDouble) - expected[i].to(at::kCPU, at::kDouble)).abs();
+    const double scale = i == 1 || i == 2 ? 10.0 : 1.0;
     CHECK(difference.max().item<double>() <=
-          tolerance * std::max(1.0, expected[i].abs().max().item<double>()));
+          tolerance * std::max(scale, expected[i].abs().max().item<double>()));
   }
 }
 
