@@ -82,7 +82,8 @@ void add_bench(CLI::App& app, Action& action) {
       "step", "Whole training steps of a config (default: Mamba2 + HAX, batch 32 x 74)");
   step->add_option("--config", o->configs, "YAML file; several are layered in order")
       ->group("Config")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->check(kNamed);
   step->add_option("--set", o->sets, "key=value on top of the files")
       ->group("Config")
       ->type_name("KEY=VALUE");
@@ -103,13 +104,15 @@ void add_bench(CLI::App& app, Action& action) {
       "data", "Dataset generation, writing and reading (default: the paper's joint-recall set)");
   data->add_option("--config", o->configs, "YAML file; several are layered in order")
       ->group("Config")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->check(kNamed);
   data->add_option("--set", o->sets, "key=value on top of the files")
       ->group("Config")
       ->type_name("KEY=VALUE");
   data->add_option("--folder", o->folder, "Scratch folder, new or empty; removed afterwards")
       ->type_name("DIR")
-      ->required();
+      ->required()
+      ->check(kNamed);
   data->add_option("--threads", o->threads, "CPU threads; 0: all")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();

@@ -10,6 +10,13 @@ namespace hax {
 
 using Action = std::function<int()>;
 
+// Refuses an empty path, which an unset shell variable gives.
+inline const CLI::Validator kNamed(
+    [](const std::string& text) {
+      return text.empty() ? std::string("needs a path, got an empty text") : std::string();
+    },
+    "", "named");
+
 void add_gen_data(CLI::App& app, Action& action);
 void add_import_text(CLI::App& app, Action& action);
 void add_export_text(CLI::App& app, Action& action);

@@ -48,15 +48,21 @@ EvaluatedRun evaluate_checkpoint(const std::string& path, const std::string& lab
 }
 
 int run_eval(const Options& options) {
+  catch_signals();
   if (options.runs.empty() && options.checkpoints.empty()) {
     throw UsageError(
         "eval: nothing to evaluate; give --run RUN or --checkpoint FILE, each as often as needed");
+  }
+  if (!options.out.empty()) {
+    const std::string fault = output_fault(options.out);
+    if (!fault.empty()) throw UsageError("--out " + options.out + ": " + fault);
   }
   const int threads = options.threads > 0 ? static_cast<int>(options.threads) : hardware_threads();
   at::set_num_threads(threads);
   const Dataset dataset = Dataset::open(options.data, threads);
   const FileSource& examples = dataset.split(parse_split(options.split));
   const std::string data_name = options.data + " (" + options.split + ")";
+  if (examples.size() == 0) throw DataError(data_name + ": the split is empty; choose another with --split");
 
   std::vector<EvaluatedRun> runs;
   auto add = [&](const std::string& path, const std::string& label) {
@@ -94,11 +100,17 @@ void add_eval(CLI::App& app, Action& action) {
   auto o = std::make_shared<Options>();
   command->add_option("--run", o->runs, "Run folder: its best checkpoint, else its last; may be given again")
       ->group("Models")
-      ->type_name("RUN");
+      ->type_name("RUN")
+      ->check(kNamed);
   command->add_option("--checkpoint", o->checkpoints, "Checkpoint file; may be given again")
       ->group("Models")
-      ->type_name("FILE");
-  command->add_option("--data", o->data, "Dataset folder")->group("Data")->type_name("DIR")->required();
+      ->type_name("FILE")
+      ->check(kNamed);
+  command->add_option("--data", o->data, "Dataset folder")
+      ->group("Data")
+      ->type_name("DIR")
+      ->required()
+      ->check(kNamed);
   command->add_option("--split", o->split, "train, valid or test")
       ->group("Data")
       ->check(CLI::IsMember({"train", "valid", "test"}))
@@ -112,7 +124,8 @@ void add_eval(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_option("--out", o->out, "Write the table there instead of to stdout")
       ->group("Table")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->check(kNamed);
   command->add_option("--device", o->device, "auto, cpu or cuda")
       ->group("Machine")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))

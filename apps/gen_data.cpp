@@ -17,6 +17,7 @@ struct Options {
 };
 
 int run_gen_data(const Options& options) {
+  catch_signals();
   const Config config = load_config(options.configs, options.sets);
   log::ProgressLine line;
   GenerateOptions generate;
@@ -49,14 +50,16 @@ void add_gen_data(CLI::App& app, Action& action) {
   command
       ->add_option("--config", o->configs, "YAML file with `task` and `data`; several are layered in order")
       ->group("Config")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->check(kNamed);
   command->add_option("--set", o->sets, "key=value on top of the files, e.g. data.train_examples=50000")
       ->group("Config")
       ->type_name("KEY=VALUE");
   command->add_option("--out", o->out, "Dataset folder, new or empty")
       ->group("Output")
       ->type_name("DIR")
-      ->required();
+      ->required()
+      ->check(kNamed);
   command->add_option("--threads", o->threads, "CPU threads; 0: all. The bytes do not depend on it")
       ->group("Machine")
       ->check(CLI::Range(0, 4096))

@@ -101,6 +101,12 @@ std::string one_example(const Options& o) {
 
 int run_inspect(const Options& o) {
   std::string text;
+  if (o.example >= 0 && o.json)
+    throw UsageError("--json: a drawn example is text; leave out --example or --json");
+  if (fs::exists(o.path + "/config.yaml")) {
+    throw UsageError(o.path + ": is a run folder; inspect one of its files, e.g. " + o.path +
+                     "/checkpoints/best.safetensors");
+  }
   if (fs::is_directory(o.path)) {
     text = o.example >= 0 ? one_example(o) : dataset_folder(o.path, o.json);
   } else if (o.example >= 0) {
@@ -118,10 +124,13 @@ void add_inspect(CLI::App& app, Action& action) {
   auto* command =
       app.add_subcommand("inspect", "Show what is in a dataset folder, a checkpoint or any safetensors file");
   auto o = std::make_shared<Options>();
-  command->add_option("path", o->path, "Dataset folder or safetensors file")->type_name("FILE")->required();
+  command->add_option("path", o->path, "Dataset folder or safetensors file")
+      ->type_name("FILE")
+      ->required()
+      ->check(kNamed);
   command->add_option("--example", o->example, "Draw this example of a dataset, with each token's role")
       ->group("Dataset")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
   command->add_option("--split", o->split, "train, valid or test")
       ->group("Dataset")
       ->check(CLI::IsMember({"train", "valid", "test"}))

@@ -8,6 +8,7 @@
 #include "apps/signals.h"
 #include "lib/base/error.h"
 #include "lib/base/log.h"
+#include "lib/ops/torch.h"
 
 namespace hax {
 
@@ -54,7 +55,7 @@ int main(int argc, char** argv) {
   }
 
   log::set_level(quiet ? log::Level::quiet : verbose ? log::Level::verbose : log::Level::normal);
-  catch_signals();
+  ignore_closed_pipes();
   try {
     if (version) {
       print_result(version_report(json));
@@ -69,7 +70,11 @@ int main(int argc, char** argv) {
     log::error(e.what());
     return static_cast<int>(e.status());
   } catch (const std::bad_alloc&) {
-    log::error("out of memory; a smaller batch or fewer examples need less");
+    log::error("out of memory; a smaller model or batch (train.batch_size, --batch-size) needs less");
+    return static_cast<int>(ExitStatus::runtime);
+  } catch (const c10::Error& e) {
+    log::error(std::string("LibTorch: ") + e.what_without_backtrace() +
+               "; if memory ran out, a smaller model or batch (train.batch_size, --batch-size) needs less");
     return static_cast<int>(ExitStatus::runtime);
   } catch (const std::exception& e) {
     log::error(e.what());

@@ -5,11 +5,12 @@
 #include "lib/base/error.h"
 #include "lib/base/parallel.h"
 #include "lib/config/check.h"
+#include "lib/config/names.h"
 #include "lib/data/dataset.h"
 
 namespace hax {
 
-TrainingSources open_training_sources(const Config& config) {
+TrainingSources open_training_sources(Config& config) {
   const auto missing = check_for_training(config);
   if (!missing.empty()) {
     std::string text;
@@ -19,7 +20,22 @@ TrainingSources open_training_sources(const Config& config) {
   const int threads = config.train.threads > 0 ? static_cast<int>(config.train.threads) : hardware_threads();
   const auto dataset = std::make_shared<const Dataset>(Dataset::open(config.data.path, threads));
   const std::shared_ptr<const ExampleSource> valid(dataset, &dataset->split(Split::valid));
+  if (valid->size() == 0) {
+    throw DataError(config.data.path +
+                    ": its validation split is empty; generate it with data.valid_examples > 0");
+  }
   if (config.data.source == DataSource::file) {
+    if (name_of(config.task.name) != dataset->spec().task) {
+      throw UsageError("task.name = " + std::string(name_of(config.task.name)) + ", but " + config.data.path +
+                       " holds " + dataset->spec().task + "; set task.name = " + dataset->spec().task +
+                       ", or name another data.path");
+    }
+    if (dataset->split(Split::train).size() == 0) {
+      throw DataError(config.data.path +
+                      ": its training split is empty; generate it with data.train_examples > 0, or "
+                      "train on data.source = stream");
+    }
+    config.task = task_config(dataset->manifest(), config.data.path);
     return {std::shared_ptr<const ExampleSource>(dataset, &dataset->split(Split::train)), valid};
   }
   const std::shared_ptr<const Task> task = make_task(config.task);

@@ -16,6 +16,8 @@ struct TrainingSources {
 // `file`: both splits of data.path. `stream`: training examples of `task`, never one of the evaluation splits
 // of data.path. Throws UsageError when data.path is missing, DataError when the folder is not sound or holds
 // another task than the stream.
-TrainingSources open_training_sources(const Config& config);
+// Under `file` the config's `task` section becomes the dataset's, so that the run's config is true of its
+// data.
+TrainingSources open_training_sources(Config& config);
 
 }  // namespace hax

@@ -9,13 +9,19 @@ void add_import_text(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("import-text", "Make a dataset of the official joint-recall text files");
   auto o = std::make_shared<TextImport>();
   o->program_version = HAX_VERSION;
-  command->add_option("--from", o->folder, "Folder with the six text files")->type_name("DIR")->required();
+  command->add_option("--from", o->folder, "Folder with the six text files")
+      ->type_name("DIR")
+      ->required()
+      ->check(kNamed);
   command->add_option("--stem", o->stem,
                       "File names before _train_inputs.txt; needed where the folder holds several");
   command->add_option("--n-value", o->n_value, "Number of values of the table, which the files do not tell")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
-  command->add_option("--out", o->out, "Dataset folder, new or empty")->type_name("DIR")->required();
+  command->add_option("--out", o->out, "Dataset folder, new or empty")
+      ->type_name("DIR")
+      ->required()
+      ->check(kNamed);
   command->add_option("--threads", o->threads, "CPU threads; 0: all")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
@@ -37,8 +43,11 @@ void add_export_text(CLI::App& app, Action& action) {
   auto* command =
       app.add_subcommand("export-text", "Write a joint-recall dataset as the official text files");
   auto o = std::make_shared<Options>();
-  command->add_option("--data", o->data, "Dataset folder")->type_name("DIR")->required();
-  command->add_option("--out", o->out, "Folder for the six text files")->type_name("DIR")->required();
+  command->add_option("--data", o->data, "Dataset folder")->type_name("DIR")->required()->check(kNamed);
+  command->add_option("--out", o->out, "Folder for the six text files")
+      ->type_name("DIR")
+      ->required()
+      ->check(kNamed);
   command->add_option("--threads", o->threads, "CPU threads; 0: all")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();

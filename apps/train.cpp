@@ -17,7 +17,8 @@ struct Options {
 };
 
 int run_train(const Options& options) {
-  const Config config = load_config(options.configs, options.sets);
+  catch_signals();
+  Config config = load_config(options.configs, options.sets);
   const at::Device device = choose_device(config.train.device);
   const TrainingSources sources = open_training_sources(config);
   const RunFolder run = RunFolder::create_or_resume(options.out, config);
@@ -59,14 +60,16 @@ void add_train(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   command->add_option("--config", options->configs, "YAML file; several are layered in order")
       ->group("Config")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->check(kNamed);
   command->add_option("--set", options->sets, "key=value on top of the files, e.g. train.lr=1e-3")
       ->group("Config")
       ->type_name("KEY=VALUE");
   command->add_option("--out", options->out, "Run folder: config, metrics, checkpoints, result")
       ->group("Output")
       ->type_name("RUN")
-      ->required();
+      ->required()
+      ->check(kNamed);
   command->footer(
       "Example: hax train --config configs/quick/joint_recall_hax.yaml --set data.path=runs/data --set "
       "train.seed=2 "

@@ -10,7 +10,7 @@
 namespace hax {
 namespace {
 
-TaskConfig task_config(const Manifest& manifest) {
+TaskConfig parse_parameters(const Manifest& manifest) {
   const nlohmann::json parameters = nlohmann::json::parse(manifest.parameters);
   TaskConfig config;
   if (manifest.spec.task == "joint_recall") {
@@ -51,7 +51,7 @@ std::unique_ptr<Task> make_task(const TaskConfig& config) {
 std::unique_ptr<Task> make_task(const Manifest& manifest, const std::string& folder) {
   std::string fault = "its spec is not that of its parameters";
   try {
-    std::unique_ptr<Task> task = make_task(task_config(manifest));
+    std::unique_ptr<Task> task = make_task(parse_parameters(manifest));
     const DataSpec& a = task->spec();
     const DataSpec& b = manifest.spec;
     if (task->parameters() == manifest.parameters && a.vocab_size == b.vocab_size &&
@@ -66,6 +66,11 @@ std::unique_ptr<Task> make_task(const Manifest& manifest, const std::string& fol
   }
   throw DataError(manifest_path(folder) + ": no task of this program made this dataset (" + fault +
                   "); generate it again (hax gen-data)");
+}
+
+TaskConfig task_config(const Manifest& manifest, const std::string& folder) {
+  make_task(manifest, folder);  // throws where the parameters are none of ours
+  return parse_parameters(manifest);
 }
 
 }  // namespace hax

@@ -228,6 +228,7 @@ void export_text(const std::string& dataset_folder, const std::string& out, int 
                            std::to_string(task->config().n_key_max) + "_seed_" +
                            std::to_string(dataset.manifest().seed);
   make_directories(out);
+  remove_stale_temporaries(out);
   for (Split split : kSplits) {
     for (const char* what : {"inputs", "mask"}) {
       const std::string path = text_path(out, stem, split, what);

@@ -91,6 +91,8 @@ AtomicFile::AtomicFile(const std::string& path) : path_(path) {
   if (path.empty() || path.back() == '/') {
     throw RuntimeError("cannot write '" + path + "': it names no file");
   }
+  const std::string fault = output_fault(path);
+  if (!fault.empty()) throw RuntimeError("cannot write " + path + ": " + fault);
   temporary_ = (std::filesystem::path(path).parent_path() / temporary_name()).string();
   fd_ = open_retrying(temporary_, O_WRONLY | O_CREAT | O_EXCL, 0644);
   if (fd_ < 0) fail("create", path_, errno);
@@ -167,6 +169,15 @@ void make_directories(const std::string& path) {
   } else if (const int error = errno; !std::filesystem::is_directory(path, ignored)) {
     fail("make the folder", path, error);
   }
+}
+
+std::string output_fault(const std::string& path) {
+  if (path.empty()) return "the path is empty";
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0 || S_ISREG(info.st_mode)) return "";
+  return S_ISDIR(info.st_mode)
+             ? "it is a folder; name a file in it"
+             : "it is no regular file, and would be replaced; name another, or redirect stdout";
 }
 
 void remove_stale_temporaries(const std::string& folder) {

@@ -34,6 +34,9 @@ class AtomicFile {
   int fd_ = -1;
 };
 
+// Why a file at `path` must not be replaced (a folder, a device, a pipe, a link, an empty path); empty where
+// it may.
+std::string output_fault(const std::string& path);
 void write_file(const std::string& path, std::string_view text);  // through AtomicFile
 std::string read_file(const std::string& path);                   // throws DataError
 

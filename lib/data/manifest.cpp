@@ -158,6 +158,8 @@ Manifest read_manifest(const std::string& folder) {
   const std::string path = manifest_path(folder);
   std::error_code ignored;
   if (!std::filesystem::is_directory(folder, ignored)) {
+    if (std::filesystem::exists(folder, ignored))
+      throw DataError(folder + ": is a file; name the dataset's folder");
     throw DataError(folder + ": no such folder; make a dataset with hax gen-data --out " + folder);
   }
   if (!std::filesystem::exists(path, ignored)) {

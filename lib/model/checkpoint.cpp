@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "lib/base/error.h"
+#include "lib/base/files.h"
 #include "lib/base/safetensors.h"
 #include "lib/config/load.h"
 #include "lib/config/write.h"
@@ -43,6 +44,23 @@ Json to_json(const CheckpointInfo& info) {
             {"chance", info.data.chance}}}};
 }
 
+// Over the config, the state and every tensor in file order.
+class CheckpointSum {
+ public:
+  CheckpointSum(const std::string& config, const std::string& state) {
+    sum_.update(as_bytes(config));
+    sum_.update(as_bytes(state));
+  }
+  void add(const std::string& name, std::span<const std::byte> bytes) {
+    sum_.update(as_bytes(name));
+    sum_.update(bytes);
+  }
+  std::string hex() const { return sum_.hex(); }
+
+ private:
+  Checksum sum_;
+};
+
 CheckpointInfo info_from(const Safetensors& file) {
   const auto& metadata = file.metadata();
   auto field = [&](const char* name) -> const std::string& {
@@ -55,6 +73,13 @@ CheckpointInfo info_from(const Safetensors& file) {
   if (field("format") != kFormat) {
     throw DataError(file.path() + ": checkpoint format '" + field("format") + "', this program reads '" +
                     kFormat + "'");
+  }
+  CheckpointSum sum(field("config"), field("state"));
+  for (const auto& tensor : file.tensors()) sum.add(tensor.name, file.bytes(tensor.name));
+  if (sum.hex() != field("checksum")) {
+    throw DataError(file.path() +
+                    ": damaged: its contents do not give the checksum it carries; use the run's other "
+                    "checkpoint, or train again");
   }
   CheckpointInfo info;
   try {
@@ -133,8 +158,11 @@ void write_checkpoint(const std::string& path, const LanguageModel& model, const
   }
   const EvaluationDraws draws(info.config, at::kCPU);
   for (size_t i = 0; i < draws.stored().size(); ++i) tensors.add(hash_matrix_name(i), draws.stored()[i]);
+  const std::string config = to_yaml(info.config), state = to_json(info).dump();
+  CheckpointSum sum(config, state);
+  for (const auto& tensor : tensors.list()) sum.add(tensor.name, tensor.bytes);
   write_safetensors(path, tensors.list(),
-                    {{"format", kFormat}, {"config", to_yaml(info.config)}, {"state", to_json(info).dump()}});
+                    {{"format", kFormat}, {"config", config}, {"state", state}, {"checksum", sum.hex()}});
 }
 
 EvaluationDraws::EvaluationDraws(const Config& config, at::Device device)

@@ -2,7 +2,8 @@
 //
 // Tensors: weights under their official names (fp32); in training checkpoints `optimizer.exp_avg.NAME` and
 // `optimizer.exp_avg_sq.NAME` beside each; under causal hashing `layers.I.mixer.hash_matrix`, the matrix that
-// evaluation uses. Metadata: format, resolved config, step and the other fields of CheckpointInfo.
+// evaluation uses. Metadata: format, resolved config, step and the other fields of CheckpointInfo, and a
+// checksum over all of it, which readers verify.
 #pragma once
 
 #include <cstdint>

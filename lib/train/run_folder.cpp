@@ -1,5 +1,9 @@
 #include "lib/train/run_folder.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -25,6 +29,18 @@ void append_line(const std::string& path, const std::string& line) {
   if (!file) throw RuntimeError(path + ": cannot write: " + std::strerror(errno));
 }
 
+// What a run may not change between its start and a resume: everything but where the data lies (its
+// fingerprint is compared), how often things are said and saved, and how many threads work.
+std::vector<std::string> binding_difference(Config was, const Config& is) {
+  was.name = is.name;
+  was.data.path = is.data.path;
+  was.train.threads = is.train.threads;
+  was.train.log_every = is.train.log_every;
+  was.train.checkpoint_every = is.train.checkpoint_every;
+  was.train.eval_batch_size = is.train.eval_batch_size;
+  return difference(was, is);
+}
+
 // Calls use(record, line) on each whole line that is a JSON object; a torn last line, which a killed process
 // leaves, is passed over.
 template <class Use>
@@ -43,16 +59,20 @@ RunFolder RunFolder::create_or_resume(const std::string& path, const Config& con
   const std::string config_path = path + "/config.yaml";
   if (fs::exists(config_path)) {
     RunFolder run = open(path);
-    const auto changes = difference(run.config_, config);
-    if (!changes.empty()) {
+    const auto changes = binding_difference(run.config_, config);
+    const bool begun =
+        run.has_checkpoint() || fs::exists(path + "/metrics.jsonl") || fs::exists(path + "/result.json");
+    if (!changes.empty() && begun) {
       std::string text =
           path + ": holds a run of another config; give another --out, or resume it unchanged:";
       for (const auto& change : changes) text += "\n  " + change;
       throw UsageError(text);
     }
+    make_directories(path + "/checkpoints");
     remove_stale_temporaries(path);
     remove_stale_temporaries(path + "/checkpoints");
-    return run;
+    if (!changes.empty()) write_file(config_path, to_yaml(config));
+    return RunFolder(path, config);
   }
   if (fs::exists(path) && (!fs::is_directory(path) || !fs::is_empty(path))) {
     throw UsageError(
@@ -69,7 +89,15 @@ RunFolder RunFolder::open(const std::string& path) {
   if (!fs::exists(config_path)) {
     throw DataError(path + ": no run of hax here (no config.yaml); `hax train --out` makes one");
   }
-  return RunFolder(path, parse_config(read_file(config_path), config_path));
+  try {
+    return RunFolder(path, parse_config(read_file(config_path), config_path));
+  } catch (const UsageError& e) {
+    throw DataError(
+        "the run's own config is damaged; restore it from a checkpoint (`hax inspect` shows it), or train "
+        "into "
+        "another folder:\n" +
+        std::string(e.what()));
+  }
 }
 
 bool RunFolder::has_checkpoint() const { return fs::exists(last_checkpoint()); }
@@ -98,6 +126,18 @@ void RunFolder::write_result(const RunResult& r) const {
 
 void RunFolder::append_metrics(const std::string& json) const { append_line(path_ + "/metrics.jsonl", json); }
 void RunFolder::append_timing(const std::string& json) const { append_line(path_ + "/timing.jsonl", json); }
+
+std::shared_ptr<const void> RunFolder::lock() const {
+  const std::string path = path_ + "/lock";
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0) throw RuntimeError("cannot create " + path + ": " + std::strerror(errno));
+  const std::shared_ptr<const void> held(nullptr, [fd](const void*) { ::close(fd); });
+  // Where the file system has no locks, there is nothing to hold.
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    throw UsageError(path_ + ": another process is training this run; wait for it, or give another --out");
+  }
+  return held;
+}
 
 void RunFolder::rewind_metrics(int64_t step, bool validated) const {
   const std::string path = path_ + "/metrics.jsonl";

@@ -6,6 +6,7 @@
 //   result.json              written last: how the run ended
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -26,7 +27,8 @@ struct RunResult {
 class RunFolder {
  public:
   // Creates the folder, or opens the run in it. Throws UsageError when the folder holds something else, or a
-  // run of another config (naming the keys that differ).
+  // run of another config (naming the keys that differ). Keys that do not change what is computed may differ:
+  // name, data.path, train.threads, train.log_every, train.checkpoint_every, train.eval_batch_size.
   static RunFolder create_or_resume(const std::string& path, const Config& config);
   // Throws DataError when there is no run.
   static RunFolder open(const std::string& path);
@@ -42,6 +44,8 @@ class RunFolder {
   // Appends one JSON object a line.
   void append_metrics(const std::string& json) const;
   void append_timing(const std::string& json) const;
+  // Holds the run for this process until the returned handle goes; throws UsageError when another one has it.
+  std::shared_ptr<const void> lock() const;
   // Drops records that a resumed run will write again: those after `step`, and the validation at `step`
   // itself unless `validated`.
   void rewind_metrics(int64_t step, bool validated) const;

@@ -1,6 +1,7 @@
 #include "lib/train/trainer.h"
 
 #include <chrono>
+#include <filesystem>
 #include <iomanip>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -38,7 +39,14 @@ class Trainer {
     info_.data = train.spec();
     info_.data_fingerprint = train.fingerprint();
     check_fits(info_, valid.spec(), "the validation split");
-    if (run_.has_checkpoint()) resume(device);
+    if (run_.has_checkpoint()) {
+      resume(device);
+    } else {
+      if (std::filesystem::exists(run_.best_checkpoint())) {
+        log::warn(run_.last_checkpoint() + ": is missing, so the run starts over");
+      }
+      run_.rewind_metrics(0, false);
+    }
   }
 
   TrainOutcome loop() {
@@ -210,6 +218,7 @@ TrainOutcome train(const RunFolder& run, const ExampleSource& train, const Examp
                                                               : TrainEnd::finished;
     return {end, *result};
   }
+  const auto held = run.lock();
   const int64_t threads = run.config().train.threads;
   at::set_num_threads(threads > 0 ? static_cast<int>(threads) : hardware_threads());
   return Trainer(run, train, valid, device, hooks).loop();

@@ -87,7 +87,7 @@ TEST_CASE("failures name the path and the system's reason") {
   std::filesystem::create_directory(folder.file("taken"));
   const std::string rename = message_of<RuntimeError>([&] { write_file(folder.file("taken"), "x"); });
   CHECK(contains(rename, folder.file("taken")));
-  CHECK(contains(rename, "Is a directory"));
+  CHECK(contains(rename, "is a folder"));
   CHECK(names_in(folder.path()) == Names{"taken"});
 
   CHECK_THROWS_AS(write_file("", "x"), RuntimeError);

@@ -88,6 +88,12 @@ TEST_CASE("generate, train, evaluate: the model beats chance by a margin", "[e2e
   CHECK(cheating.status == 3);
   CHECK(cheating.out.empty());
 
+  // The data's own task goes into the run's config; another task is refused.
+  const auto other_task = run_hax({"train", "--config", w.config, "--set", "task.name=mqar", "--set",
+                                   "data.path=" + w.data, "--out", w.folder.path() + "/other"});
+  CHECK(other_task.status == 2);
+  CHECK(other_task.err.find("task.name") != std::string::npos);
+
   const auto inspected = run_hax({"inspect", w.data, "--example", "0"});
   CHECK(inspected.status == 0);
   CHECK(inspected.out.find("n_context") != std::string::npos);
@@ -162,6 +168,8 @@ TEST_CASE("bad use ends with status 2 or 3 and says what would do", "[e2e]") {
       {{"eval", "--run", "nowhere", "--data", "nowhere"}, 3, "nowhere"},
       {{"eval", "--data", "nowhere"}, 2, "--run"},
       {{"inspect", w.config}, 3, "config.yaml"},
+      {{"train", "--config", w.config, "--out", ""}, 2, "--out"},
+      {{"eval", "--run", w.run, "--data", w.data, "--out", "/dev/null"}, 2, "/dev/null"},
       {{"config", "explain", "train.lrr"}, 2, "train.lr"},
       {{"config", "check", "--config", w.config, "--set", "train.lr=nan"}, 2, "train.lr"},
   };

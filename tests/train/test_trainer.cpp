@@ -88,6 +88,75 @@ TEST_CASE("a run of another config, a foreign folder and changed data are refuse
   CHECK_THROWS_AS(RunFolder::open(folder.path() + "/nowhere"), DataError);
 }
 
+TEST_CASE("a run that lost its last checkpoint starts over, with no line of the past") {
+  const TemporaryFolder folder;
+  const std::string whole = folder.path() + "/whole", path = folder.path() + "/run";
+  run_toy(whole, toy_config());
+  run_toy(path, toy_config(), 20);
+  fs::remove_all(path + "/checkpoints");
+  CHECK(run_toy(path, toy_config()).end == TrainEnd::finished);
+  for (const char* name : {"/metrics.jsonl", "/checkpoints/last.safetensors"}) {
+    CHECK(read_file(whole + name) == read_file(path + name));
+  }
+}
+
+TEST_CASE("a run has one writer") {
+  const TemporaryFolder folder;
+  const RunFolder run = RunFolder::create_or_resume(folder.path() + "/run", toy_config());
+  {
+    const auto held = run.lock();
+    CHECK_THROWS_AS(run_toy(folder.path() + "/run", toy_config()), UsageError);
+  }
+  CHECK(run_toy(folder.path() + "/run", toy_config()).end == TrainEnd::finished);
+}
+
+TEST_CASE("keys that do not change what is computed may change before a resume") {
+  const TemporaryFolder folder;
+  const std::string whole = folder.path() + "/whole", path = folder.path() + "/run";
+  run_toy(whole, toy_config());
+  run_toy(path, toy_config(), 12);
+  Config other = toy_config();
+  other.data.path = "elsewhere";
+  other.train.threads = 2;
+  other.train.eval_batch_size = 7;
+  CHECK(run_toy(path, other).end == TrainEnd::finished);
+}
+
+TEST_CASE("a run that never began may change its config") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/run";
+  RunFolder::create_or_resume(path, toy_config());
+  Config other = toy_config();
+  other.train.steps = 3;
+  other.train.warmup_steps = 1;
+  CHECK(RunFolder::create_or_resume(path, other).config().train.steps == 3);
+  CHECK(RunFolder::open(path).config().train.steps == 3);
+}
+
+TEST_CASE("a checkpoint with one flipped bit is refused") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/run";
+  run_toy(path, toy_config());
+  const std::string file = path + "/checkpoints/best.safetensors", good = read_file(file);
+  for (const size_t place : {good.size() - 3, good.size() / 2, good.size() * 3 / 4}) {
+    std::string bad = good;
+    bad[place] = static_cast<char>(bad[place] ^ 4);
+    write_file(file, bad);
+    CAPTURE(place);
+    CHECK_THROWS_AS(read_checkpoint(file, at::kCPU), DataError);
+  }
+  write_file(file, good);
+  CHECK_NOTHROW(read_checkpoint(file, at::kCPU));
+}
+
+TEST_CASE("a damaged config of a run is bad data") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/run";
+  RunFolder::create_or_resume(path, toy_config());
+  write_file(path + "/config.yaml", "train: [");
+  CHECK_THROWS_AS(RunFolder::open(path), DataError);
+}
+
 TEST_CASE("a non-finite loss stops before the update and keeps the last good checkpoint") {
   const TemporaryFolder folder;
   const std::string path = folder.path() + "/run";
