@@ -1,3 +1,4 @@
+#include <filesystem>
 #include <sstream>
 
 #include "apps/commands.h"
@@ -18,7 +19,11 @@ struct Options {
 
 int run_train(const Options& options) {
   catch_signals();
-  Config config = load_config(options.configs, options.sets);
+  // A run knows its own config: its folder alone is enough to go on with it.
+  const bool goes_on = options.configs.empty() && options.sets.empty() &&
+                       std::filesystem::exists(options.out + "/config.yaml");
+  Config config =
+      goes_on ? RunFolder::open(options.out).config() : load_config(options.configs, options.sets);
   const at::Device device = choose_device(config.train.device);
   const TrainingSources sources = open_training_sources(config);
   const RunFolder run = RunFolder::create_or_resume(options.out, config);
@@ -65,7 +70,10 @@ void add_train(CLI::App& app, Action& action) {
   command->add_option("--set", options->sets, "key=value on top of the files, e.g. train.lr=1e-3")
       ->group("Config")
       ->type_name("KEY=VALUE");
-  command->add_option("--out", options->out, "Run folder: config, metrics, checkpoints, result")
+  command
+      ->add_option(
+          "--out", options->out,
+          "Run folder: config, metrics, checkpoints, result; of a run that has begun it is enough by itself")
       ->group("Output")
       ->type_name("RUN")
       ->required()

@@ -122,7 +122,7 @@ TEST_CASE("a signal saves the state, and the same command goes on from there", "
   CHECK(stopped.status == 143);
   REQUIRE(fs::exists(w.run + "/checkpoints/last.safetensors"));
   CHECK_FALSE(fs::exists(w.run + "/result.json"));
-  const auto again = run_hax(arguments, "timeout --preserve-status -s INT 4 ");
+  const auto again = run_hax({"train", "--out", w.run}, "timeout --preserve-status -s INT 4 ");
   INFO(again.err);
   CHECK(again.status == 130);
   CHECK(again.err.find("resuming at step") != std::string::npos);
