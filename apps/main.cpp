@@ -21,6 +21,7 @@ void print_result(const std::string& text) {
 
 }  // namespace hax
 
+// NOLINTNEXTLINE(bugprone-exception-escape): what throws before parsing is a fault in the table of commands.
 int main(int argc, char** argv) {
   using namespace hax;
   CLI::App app{"hax: synthetic recall data, small sequence models, accuracy tables"};

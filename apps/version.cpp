@@ -1,6 +1,7 @@
 #include <dlfcn.h>
 
 #include <torch/version.h>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -66,7 +67,7 @@ std::string version_report(bool json) {
   out << "\nCPU threads " << hardware_threads() << '\n';
   if (devices.empty()) out << "GPU none\n";
   for (const auto& gpu : devices) {
-    out << "GPU " << gpu.name << ", " << static_cast<int>(gpu.gibibytes + 0.5) << " GiB\n";
+    out << "GPU " << gpu.name << ", " << std::lround(gpu.gibibytes) << " GiB\n";
   }
   return out.str();
 }

@@ -58,6 +58,7 @@ Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data
     const size_t width = data.slice_columns.size();
     for (int64_t i = 0; i < run.evaluation.size(); ++i) {
       std::vector<int32_t> values;
+      values.reserve(columns.size());
       for (size_t c : columns) values.push_back(run.evaluation.slices[i * width + c]);
       groups[values].example_accuracy.push_back(run.evaluation.example_accuracy[i]);
     }

@@ -25,17 +25,17 @@ at::Tensor filled(const std::vector<int64_t>& shape, const Draw& draw) {
 
 }  // namespace
 
-at::Tensor normal(std::vector<int64_t> shape, double std, const Key& key) {
+at::Tensor normal(const std::vector<int64_t>& shape, double std, const Key& key) {
   RandomStream random = stream(key);
   return filled(shape, [&] { return std * random.normal(); });
 }
 
-at::Tensor uniform(std::vector<int64_t> shape, double low, double high, const Key& key) {
+at::Tensor uniform(const std::vector<int64_t>& shape, double low, double high, const Key& key) {
   RandomStream random = stream(key);
   return filled(shape, [&] { return low + (high - low) * random.uniform(); });
 }
 
-at::Tensor constant(std::vector<int64_t> shape, double value) {
+at::Tensor constant(const std::vector<int64_t>& shape, double value) {
   return at::full(shape, value, at::TensorOptions().dtype(at::kFloat));
 }
 

@@ -15,9 +15,9 @@ struct Key {
   uint32_t place;
 };
 
-at::Tensor normal(std::vector<int64_t> shape, double std, const Key& key);  // N(0, std^2), fp32, CPU
-at::Tensor uniform(std::vector<int64_t> shape, double low, double high, const Key& key);
-at::Tensor constant(std::vector<int64_t> shape, double value);
+at::Tensor normal(const std::vector<int64_t>& shape, double std, const Key& key);  // N(0, std^2), fp32, CPU
+at::Tensor uniform(const std::vector<int64_t>& shape, double low, double high, const Key& key);
+at::Tensor constant(const std::vector<int64_t>& shape, double value);
 // Inverse softplus of exp(U(log 1e-3, log 1e-1)), clamped at 1e-4.
 at::Tensor dt_bias(int64_t n, const Key& key);
 

@@ -19,7 +19,7 @@ int64_t share_of(const SparseConfig& sparse) {
   return sparse.patterns.empty() ? 0 : sparse.k / static_cast<int64_t>(sparse.patterns.size());
 }
 int64_t dilation_of(const SparseConfig& sparse) {
-  return std::max<int64_t>(1, sparse.max_length / share_of(sparse));
+  return std::max<int64_t>(1, sparse.max_length / std::max<int64_t>(1, share_of(sparse)));
 }
 
 // One forward pass over the patterns. K and Q come detached: a membership is not differentiable, and the

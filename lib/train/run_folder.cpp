@@ -131,7 +131,7 @@ std::shared_ptr<const void> RunFolder::lock() const {
   const std::string path = path_ + "/lock";
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (fd < 0) throw RuntimeError("cannot create " + path + ": " + std::strerror(errno));
-  const std::shared_ptr<const void> held(nullptr, [fd](const void*) { ::close(fd); });
+  std::shared_ptr<const void> held(nullptr, [fd](const void*) { ::close(fd); });
   // Where the file system has no locks, there is nothing to hold.
   if (::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
     throw UsageError(path_ + ": another process is training this run; wait for it, or give another --out");
