@@ -50,6 +50,12 @@ class Checker {
               require(std::isfinite(x) && field.range.contains(x), {field.key},
                       field.key + " = " + field.text() + " must be " +
                           (std::isfinite(x) ? "" : "finite and ") + "in its range: " + field.range.text());
+            } else if constexpr (std::is_same_v<T, std::vector<int64_t>>) {
+              for (const int64_t element : *pointer) {
+                require(field.range.contains(static_cast<double>(element)), {field.key},
+                        field.key + " = " + field.text() +
+                            " must have elements in their range: " + field.range.text());
+              }
             } else if constexpr (std::is_same_v<T, std::string>) {
               const std::string fault = text_fault(*pointer, false);
               require(fault.empty(), {field.key}, field.key + " = " + shown(*pointer) + " holds " + fault);
@@ -146,12 +152,33 @@ class Checker {
 
   void check_model() {
     const ModelConfig& m = config_.model;
+    require(!m.mixer.empty(), {"model.mixer"}, "model.mixer = [] must name a mixer");
+    if (m.has_mixer(MixerKind::mamba2)) check_mamba2();
+    if (m.has_mixer(MixerKind::attention)) check_attention();
+  }
+
+  void check_mamba2() {
+    const ModelConfig& m = config_.model;
     require(m.d_inner() % m.n_heads == 0, {"model.n_heads", "model.d_model", "model.expand"},
             named("model.n_heads", m.n_heads) +
                 " must divide model.d_inner = model.expand * model.d_model = " + num(m.expand) + " * " +
                 num(m.d_model) + " = " + num(m.d_inner()));
     require(m.n_heads % m.n_groups == 0, {"model.n_groups", "model.n_heads"},
             named("model.n_groups", m.n_groups) + " must divide " + named("model.n_heads", m.n_heads));
+  }
+
+  void check_attention() {
+    const ModelConfig& m = config_.model;
+    const AttentionConfig& a = m.attention;
+    const bool divides = m.d_model % a.n_heads == 0;
+    require(
+        divides, {"model.attention.n_heads", "model.d_model"},
+        named("model.attention.n_heads", a.n_heads) + " must divide " + named("model.d_model", m.d_model));
+    require(!divides || !a.rope || m.d_model / a.n_heads % 2 == 0,
+            {"model.attention.rope", "model.attention.n_heads", "model.d_model"},
+            "model.attention.rope = true rotates pairs of features, so model.d_model / "
+            "model.attention.n_heads = " +
+                num(m.d_model) + " / " + num(a.n_heads) + " must be even");
   }
 
   void check_sparse() {
@@ -174,23 +201,45 @@ class Checker {
     require(s.hash_rule != HashRule::sign || s.hash_bits <= kMaxSignBits, {p + "hash_bits", p + "hash_rule"},
             named(p + "hash_bits", s.hash_bits) + " must be <= " + num(kMaxSignBits) + " with " + p +
                 "hash_rule = sign, which makes 2^hash_bits bins");
+    const bool branch = config_.model.has_mixer(MixerKind::mamba) ||
+                        config_.model.has_mixer(MixerKind::mamba2) ||
+                        config_.model.has_mixer(MixerKind::constructive);
+    require(n == 0 || branch, {p + "patterns", "model.mixer"},
+            p + "patterns needs a mixer with a sparse branch in model.mixer: mamba, mamba2 or constructive");
+    const auto budgets = static_cast<int64_t>(s.budgets.size());
+    require(budgets == 0 || budgets == n, {p + "budgets", p + "patterns"},
+            p + "budgets has " + num(budgets) + " elements and must have one for each of " + num(n) + " " +
+                p + "patterns, or none for the even split of k");
+    if (budgets != 0) {
+      if (budgets == n) check_shares();
+      return;
+    }
     require(s.k >= n, {p + "k", p + "patterns"},
             named(p + "k", s.k) + " must be >= the number of " + p + "patterns = " + num(n) +
                 ", so that each gets a key");
-    if (n == 0 || s.k < n) return;
-    const int64_t share = s.k / n;
-    const std::string share_text =
-        p + "k / number of patterns = " + num(s.k) + " / " + num(n) + " = " + num(share);
-    require(kinds.count(PatternKind::dilated) == 0 || s.max_length >= share,
-            {p + "max_length", p + "k", p + "patterns"},
-            named(p + "max_length", s.max_length) + " must be >= the share of `dilated`, " + share_text +
-                ", for a dilation of at least 1");
-    require(kinds.count(PatternKind::key_selection) == 0 || s.ranking_weight == 0.0 || share >= 2,
-            {p + "k", p + "patterns", p + "ranking_weight"},
-            named(p + "k", s.k) + " gives key_selection a share of " + share_text +
-                ", which must be >= 2: the ranking loss "
-                "compares pairs of sampled keys (" +
-                p + "ranking_weight = 0 leaves the scores untrained)");
+    if (n > 0 && s.k >= n) check_shares();
+  }
+
+  void check_shares() {
+    const SparseConfig& s = config_.model.sparse;
+    const std::string p = "model.sparse.";
+    const std::string source = p + (s.budgets.empty() ? "k" : "budgets");
+    for (size_t i = 0; i < s.patterns.size(); ++i) {
+      const int64_t share = s.share(i);
+      const std::string share_text = s.budgets.empty()
+                                         ? p + "k / number of patterns = " + num(s.k) + " / " +
+                                               std::to_string(s.patterns.size()) + " = " + num(share)
+                                         : p + "budgets[" + std::to_string(i) + "] = " + num(share);
+      require(s.patterns[i] != PatternKind::dilated || s.max_length >= share,
+              {p + "max_length", source, p + "patterns"},
+              named(p + "max_length", s.max_length) + " must be >= the share of `dilated`, " + share_text +
+                  ", for a dilation of at least 1");
+      require(s.patterns[i] != PatternKind::key_selection || s.ranking_weight == 0.0 || share >= 2,
+              {source, p + "patterns", p + "ranking_weight"},
+              "the share of `key_selection`, " + share_text +
+                  ", must be >= 2: the ranking loss compares pairs of sampled keys (" + p +
+                  "ranking_weight = 0 leaves the scores untrained)");
+    }
   }
 
   void check_train() {

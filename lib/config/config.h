@@ -4,6 +4,7 @@
 // Layers: defaults here < files in the order given < --set key=value.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -12,13 +13,15 @@ namespace hax {
 
 enum class TaskKind { joint_recall, mqar };
 enum class DataSource { file, stream };
-enum class MixerKind { mamba2 };
+enum class MixerKind { mamba, mamba2, attention, constructive };
 enum class PatternKind { full, sliding_window, sink, dilated, lsh, key_selection };
 enum class Statistics { causal, paper };  // spec: "two statistics modes"
 enum class Centring { running_mean, none };
 enum class HashRule { sign, argmax };
 enum class Schedule { constant, cosine };
-enum class Precision { fp32, bf16 };
+// Types of activations and products / of weights, gradients and Adam's state: fp32 is fp32 / fp32, bf16 is
+// bf16 / fp32, pure_bf16 is bf16 / bf16, as the official code trains.
+enum class Precision { fp32, bf16, pure_bf16 };
 enum class DeviceKind { automatic, cpu, cuda };
 
 struct JointRecallConfig {
@@ -61,16 +64,30 @@ struct DataConfig {
 struct SparseConfig {
   std::vector<PatternKind> patterns;  // empty: no branch
   int64_t k = 64;                     // keys a query may attend to, split evenly over the patterns
-  int64_t d_qk = 0;                   // 0: d_state
+  std::vector<int64_t> budgets;  // keys of each pattern, in the order of `patterns`; empty: the even split
+  int64_t d_qk = 0;              // 0: d_state
   HashRule hash_rule = HashRule::sign;
   int64_t hash_bits = 8;                       // sign: 2^h bins; argmax: h bins
   Centring centring = Centring::running_mean;  // causal mode only
   int64_t max_length = 2048;                   // dilation = max_length / (share of k)
   double ranking_weight = 0.1;                 // alpha of the ranking loss
+
+  // Keys that a query may attend to by pattern i.
+  int64_t share(size_t i) const {
+    return budgets.empty() ? k / static_cast<int64_t>(patterns.size()) : budgets.at(i);
+  }
+};
+
+// The attention mixer.
+struct AttentionConfig {
+  int64_t n_heads = 4;
+  int64_t window = 0;  // query i reads keys j <= i with i - j < window; 0: all of them
+  bool rope = true;
+  double rope_theta = 10000.0;
 };
 
 struct ModelConfig {
-  MixerKind mixer = MixerKind::mamba2;
+  std::vector<MixerKind> mixer = {MixerKind::mamba2};  // of layer i: mixer[i % mixer.size()]
   Statistics mode = Statistics::causal;
   int64_t layers = 2;
   int64_t d_model = 64;
@@ -78,13 +95,20 @@ struct ModelConfig {
   int64_t d_state = 32;
   int64_t n_heads = 8;
   int64_t n_groups = 1;
+  int64_t dt_rank = 0;  // 0: ceil(d_model / 16)
   int64_t d_conv = 4;
   int64_t chunk_size = 64;
+  int64_t mlp_ratio = 0;  // gated MLP behind every mixer; 0: none
+  double init_std = 0.1;
+  AttentionConfig attention;
   SparseConfig sparse;
 
   int64_t d_inner() const { return expand * d_model; }
   int64_t head_dim() const { return d_inner() / n_heads; }
   int64_t d_qk() const { return sparse.d_qk > 0 ? sparse.d_qk : d_state; }
+  int64_t dt_rank_or_default() const { return dt_rank > 0 ? dt_rank : (d_model + 15) / 16; }
+  MixerKind mixer_of(int64_t layer) const { return mixer.at(static_cast<size_t>(layer) % mixer.size()); }
+  bool has_mixer(MixerKind kind) const { return std::find(mixer.begin(), mixer.end(), kind) != mixer.end(); }
 };
 
 struct TrainConfig {

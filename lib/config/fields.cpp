@@ -94,6 +94,9 @@ void describe(SparseConfig& c, Visitor& v) {
           "Attention patterns whose union a query may attend to; []: no sparse branch.");
   v.field(c.k, "k", "Keys a query may attend to, split evenly over the patterns.", "keys",
           from_to(1, kMaxTokens));
+  v.field(c.budgets, "budgets",
+          "Keys a query may attend to by each pattern, in their order; []: the even split of k.", "keys",
+          from_to(1, kMaxTokens));
   v.field(c.d_qk, "d_qk", "Width of queries and keys; 0: model.d_state.", "features", from_to(0, kMaxSize));
   v.field(c.hash_rule, "hash_rule",
           "How lsh turns h projections into a bin: sign (2^h bins) or argmax (h bins).");
@@ -107,8 +110,18 @@ void describe(SparseConfig& c, Visitor& v) {
           "", at_least(0));
 }
 
+void describe(AttentionConfig& c, Visitor& v) {
+  v.field(c.n_heads, "n_heads", "Heads; head_dim = d_model / n_heads.", "heads", from_to(1, kMaxSize));
+  v.field(c.window, "window", "A query reads this many keys, itself included; 0: all before it.", "tokens",
+          from_to(0, kMaxTokens));
+  v.field(c.rope, "rope", "Rotate queries and keys by their positions.");
+  v.field(c.rope_theta, "rope_theta", "Base of the rotations' wavelengths.", "", above(0));
+}
+
 void describe(ModelConfig& c, Visitor& v) {
-  v.field(c.mixer, "mixer", "Sequence mixer of every layer.");
+  v.field(c.mixer, "mixer",
+          "Sequence mixers, by layer in turn: [mamba, attention] alternates, [mamba2] is the same in every "
+          "layer.");
   v.field(c.mode, "mode",
           "Statistics of the sparse branch: causal never looks ahead, paper computes what the official code "
           "does.");
@@ -119,15 +132,24 @@ void describe(ModelConfig& c, Visitor& v) {
   v.field(c.n_heads, "n_heads", "Heads H of the mixer; head_dim = d_inner / n_heads.", "heads",
           from_to(1, kMaxSize));
   v.field(c.n_groups, "n_groups", "Groups G of heads that share B and C.", "groups", from_to(1, kMaxSize));
+  v.field(c.dt_rank, "dt_rank", "Rank of Mamba's time step; 0: d_model / 16, rounded up.", "features",
+          from_to(0, kMaxSize));
   v.field(c.d_conv, "d_conv", "Width of the causal convolution.", "tokens", from_to(1, 64));
   v.field(c.chunk_size, "chunk_size", "Chunk of the blockwise scan; changes speed and rounding alone.",
           "tokens", from_to(1, kMaxSize));
-  v.section(c.sparse, "sparse", "The sparse attention branch beside the mixer.");
+  v.field(c.mlp_ratio, "mlp_ratio",
+          "Gated MLP behind every mixer, of width 2/3 * mlp_ratio * d_model rounded up to 256; 0: none.", "",
+          from_to(0, 256));
+  v.field(c.init_std, "init_std", "Standard deviation of initial linear and embedding weights.", "",
+          above(0));
+  v.section(c.attention, "attention", "The attention mixer.");
+  v.section(c.sparse, "sparse", "The sparse attention branch beside Mamba and Mamba2.");
 }
 
 void describe(TrainConfig& c, Visitor& v) {
   v.field(c.seed, "seed", "Seed of initial weights, order of examples and hash matrices.", "", at_least(0));
-  v.field(c.steps, "steps", "Updates of the weights.", "steps", from_to(1, kMaxIndex));
+  v.field(c.steps, "steps", "Updates of the weights; 0: save the initial ones.", "steps",
+          from_to(0, kMaxIndex));
   v.field(c.batch_size, "batch_size", "Examples in a training batch.", "examples", from_to(1, kMaxSize));
   v.field(c.lr, "lr", "Learning rate after the warm-up.", "", above(0));
   v.field(c.schedule, "schedule",
@@ -140,7 +162,10 @@ void describe(TrainConfig& c, Visitor& v) {
   v.field(c.beta2, "beta2", "AdamW's decay of the second moment.", "", from_below(0, 1));
   v.field(c.eps, "eps", "AdamW's addition to the denominator.", "", above(0));
   v.field(c.grad_clip, "grad_clip", "Largest global gradient norm; 0: no clipping.", "", at_least(0));
-  v.field(c.precision, "precision", "Type of activations and products; weights and Adam's state stay fp32.");
+  v.field(
+      c.precision, "precision",
+      "Types: fp32; bf16 activations and products over fp32 weights; or pure_bf16, weights, gradients and "
+      "Adam's state in bf16 too.");
   v.field(c.device, "device", "Where to compute; auto: a CUDA device if there is one.");
   v.field(c.threads, "threads", "CPU threads; 0: all that the process may use.", "threads", from_to(0, 4096));
   v.field(c.validate_every, "validate_every", "Steps between validations.", "steps", from_to(1, kMaxIndex));
@@ -239,6 +264,8 @@ std::string Field::type() const {
           return "text";
         else if constexpr (std::is_enum_v<T>)
           return "one of " + all_names<T>();
+        else if constexpr (std::is_same_v<T, std::vector<int64_t>>)
+          return "list of integers";
         else
           return "list of " + all_names<typename T::value_type>();
       },
@@ -262,7 +289,11 @@ std::string Field::text() const {
         else {
           std::string text = "[";
           for (size_t i = 0; i < pointer->size(); ++i) {
-            text += (i > 0 ? ", " : "") + std::string(name_of((*pointer)[i]));
+            if (i > 0) text += ", ";
+            if constexpr (std::is_enum_v<typename T::value_type>)
+              text += name_of((*pointer)[i]);
+            else
+              text += std::to_string((*pointer)[i]);
           }
           return text + "]";
         }

@@ -27,15 +27,20 @@ struct Range {
   std::string text() const;  // ">= 1", "0 <= x < 1"; empty where everything is allowed
 };
 
-using FieldValue =
-    std::variant<bool*, int64_t*, double*, std::string*, TaskKind*, DataSource*, MixerKind*, Statistics*,
-                 HashRule*, Centring*, Schedule*, Precision*, DeviceKind*, std::vector<PatternKind>*>;
+using FieldValue = std::variant<bool*, int64_t*, double*, std::string*, TaskKind*, DataSource*, Statistics*,
+                                HashRule*, Centring*, Schedule*, Precision*, DeviceKind*,
+                                std::vector<MixerKind>*, std::vector<PatternKind>*, std::vector<int64_t>*>;
+
+template <class T>
+inline constexpr bool is_list = false;
+template <class T>
+inline constexpr bool is_list<std::vector<T>> = true;
 
 struct Field {
   std::string key;   // "model.sparse.k"
   std::string help;  // one sentence or two
   std::string unit;  // empty: none
-  Range range;       // of numbers; for text, of its length in bytes
+  Range range;       // of numbers, in lists too; for text, of its length in bytes
   FieldValue value;  // into the Config that fields_of was given
 
   std::string_view leaf() const;  // "k"

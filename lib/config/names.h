@@ -29,7 +29,10 @@ template <>
 inline constexpr EnumName<DataSource> enum_names<DataSource>[] = {{DataSource::file, "file"},
                                                                   {DataSource::stream, "stream"}};
 template <>
-inline constexpr EnumName<MixerKind> enum_names<MixerKind>[] = {{MixerKind::mamba2, "mamba2"}};
+inline constexpr EnumName<MixerKind> enum_names<MixerKind>[] = {{MixerKind::mamba, "mamba"},
+                                                                {MixerKind::mamba2, "mamba2"},
+                                                                {MixerKind::attention, "attention"},
+                                                                {MixerKind::constructive, "constructive"}};
 template <>
 inline constexpr EnumName<PatternKind> enum_names<PatternKind>[] = {
     {PatternKind::full, "full"}, {PatternKind::sliding_window, "sliding_window"},
@@ -48,8 +51,8 @@ template <>
 inline constexpr EnumName<Schedule> enum_names<Schedule>[] = {{Schedule::constant, "constant"},
                                                               {Schedule::cosine, "cosine"}};
 template <>
-inline constexpr EnumName<Precision> enum_names<Precision>[] = {{Precision::fp32, "fp32"},
-                                                                {Precision::bf16, "bf16"}};
+inline constexpr EnumName<Precision> enum_names<Precision>[] = {
+    {Precision::fp32, "fp32"}, {Precision::bf16, "bf16"}, {Precision::pure_bf16, "pure_bf16"}};
 template <>
 inline constexpr EnumName<DeviceKind> enum_names<DeviceKind>[] = {
     {DeviceKind::automatic, "auto"}, {DeviceKind::cpu, "cpu"}, {DeviceKind::cuda, "cuda"}};

@@ -156,11 +156,17 @@ template <class E>
 bool read_list(const Field& field, const YamlNode& node, std::vector<E>& value,
                std::vector<YamlProblem>& problems) {
   std::vector<E> list;
+  const auto read_element = [&](const YamlNode& item, E& element) {
+    if constexpr (std::is_enum_v<E>)
+      return read_enum(field, item, element);
+    else
+      return read(field, item, element);
+  };
   for (const YamlNode& item : node.items) {
     E element{};
     const std::string problem = item.refused                          ? ""
                                 : item.kind != YamlNode::Kind::scalar ? refusal(field, item)
-                                                                      : read_enum(field, item, element);
+                                                                      : read_element(item, element);
     if (!problem.empty()) problems.push_back({item.line, problem});
     if (!problem.empty() || item.refused) continue;
     list.push_back(element);
@@ -220,10 +226,14 @@ bool assign(const Field& field, const YamlNode& node, std::vector<YamlProblem>& 
   return std::visit(
       [&](auto* pointer) {
         std::string problem;
-        if constexpr (std::is_same_v<decltype(pointer), std::vector<PatternKind>*>) {
+        if constexpr (is_list<std::remove_pointer_t<decltype(pointer)>>) {
           if (node.kind == YamlNode::Kind::sequence) return read_list(field, node, *pointer, problems);
-          const bool scalar = node.kind == YamlNode::Kind::scalar;
-          problem = refusal(field, node, scalar ? "write it in brackets, as [lsh, key_selection]" : "");
+          if (node.kind == YamlNode::Kind::scalar) {
+            YamlNode one = node;  // a value in place of a list is a list of one
+            one.items = {node};
+            return read_list(field, one, *pointer, problems);
+          }
+          problem = refusal(field, node);
         } else {
           problem = read_scalar(*pointer);
         }

@@ -2,7 +2,8 @@
 //
 // Integers are plain decimal digits (64 and -1; not 1.5, 1e3, 0x40, 010, 1_000 or "64"). Numbers are decimal,
 // with or without fraction and exponent, and finite. Booleans are true and false alone. Text is
-// quoted, or plain where YAML would not read it as a number or a boolean. Null is no value.
+// quoted, or plain where YAML would not read it as a number or a boolean. A value in place of a list is a
+// list of one. Null is no value.
 #pragma once
 
 #include <string>

@@ -23,9 +23,14 @@ Json json_value(const Field& field) {
         using T = std::remove_pointer_t<decltype(pointer)>;
         if constexpr (std::is_enum_v<T>) {
           return std::string(name_of(*pointer));
-        } else if constexpr (std::is_same_v<T, std::vector<PatternKind>>) {
+        } else if constexpr (is_list<T>) {
           Json list = Json::array();
-          for (const PatternKind kind : *pointer) list.push_back(std::string(name_of(kind)));
+          for (const auto& element : *pointer) {
+            if constexpr (std::is_enum_v<typename T::value_type>)
+              list.push_back(std::string(name_of(element)));
+            else
+              list.push_back(element);
+          }
           return list;
         } else {
           return *pointer;

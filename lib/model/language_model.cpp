@@ -7,7 +7,6 @@ namespace hax {
 namespace {
 
 constexpr double kNormEps = 1e-5;
-constexpr double kInitStd = 0.1;
 constexpr int64_t kOutsideLayers = (1 << 24) - 1;  // the "layer" of embeddings in init keys
 
 at::Tensor to_tensor(const std::vector<int32_t>& values, at::Device device) {
@@ -30,7 +29,8 @@ LanguageModel::LanguageModel(const ModelConfig& config, int64_t vocab_size, uint
                              at::ScalarType dtype)
     : config_(config), vocab_size_(vocab_size), device_(device) {
   embeddings_ = &parameters_.add(
-      "embeddings.weight", init::normal({vocab_size, config.d_model}, kInitStd, {seed, kOutsideLayers, 0}));
+      "embeddings.weight",
+      init::normal({vocab_size, config.d_model}, config.init_std, {seed, kOutsideLayers, 0}));
   for (int64_t i = 0; i < config.layers; ++i) {
     const std::string prefix = "layers." + std::to_string(i) + ".";
     auto* norm = &parameters_.add(prefix + "norm.weight", init::constant({config.d_model}, 1.0));

@@ -11,7 +11,6 @@ namespace hax {
 namespace {
 
 constexpr double kNormEps = 1e-5;
-constexpr double kInitStd = 0.1;
 
 }  // namespace
 
@@ -23,9 +22,9 @@ Mamba2::Mamba2(const ModelConfig& config, int64_t layer, uint64_t seed, const st
   auto key = [&](uint32_t place) { return init::Key{seed, layer, place}; };
 
   in_proj_ = &parameters.add(prefix + "in_proj.weight",
-                             init::normal({d_inner + conv_dim + H, d_model}, kInitStd, key(0)));
-  conv_weight_ =
-      &parameters.add(prefix + "conv1d.weight", init::normal({conv_dim, 1, config.d_conv}, kInitStd, key(1)));
+                             init::normal({d_inner + conv_dim + H, d_model}, config.init_std, key(0)));
+  conv_weight_ = &parameters.add(prefix + "conv1d.weight",
+                                 init::normal({conv_dim, 1, config.d_conv}, config.init_std, key(1)));
   conv_bias_ = &parameters.add(prefix + "conv1d.bias", init::constant({conv_dim}, 0.0));
   dt_bias_ = &parameters.add(prefix + "dt_bias", init::dt_bias(H, key(2)));
   A_log_ = &parameters.add(prefix + "A_log", at::arange(1, H + 1, at::kFloat).log());

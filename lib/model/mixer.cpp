@@ -8,11 +8,16 @@ namespace hax {
 
 std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, int64_t layer, uint64_t seed,
                                   const std::string& prefix, ParameterSet& parameters) {
-  switch (config.mixer) {
+  switch (config.mixer_of(layer)) {
     case MixerKind::mamba2:
       return std::make_unique<Mamba2>(config, layer, seed, prefix, parameters);
+    case MixerKind::mamba:
+    case MixerKind::attention:
+    case MixerKind::constructive:
+      break;
   }
-  throw std::invalid_argument("make_mixer: unknown mixer " + std::to_string(static_cast<int>(config.mixer)));
+  throw std::invalid_argument("make_mixer: unknown mixer " +
+                              std::to_string(static_cast<int>(config.mixer_of(layer))));
 }
 
 }  // namespace hax

@@ -12,30 +12,26 @@
 namespace hax {
 namespace {
 
-constexpr double kInitStd = 0.1;
-
-// Keys a query may attend to by one pattern: the budget is split evenly.
-int64_t share_of(const SparseConfig& sparse) {
-  return sparse.patterns.empty() ? 0 : sparse.k / static_cast<int64_t>(sparse.patterns.size());
-}
-int64_t dilation_of(const SparseConfig& sparse) {
-  return std::max<int64_t>(1, sparse.max_length / std::max<int64_t>(1, share_of(sparse)));
+int64_t dilation_of(const SparseConfig& sparse, int64_t share) {
+  return std::max<int64_t>(1, sparse.max_length / std::max<int64_t>(1, share));
 }
 
 // One forward pass over the patterns. K and Q come detached: a membership is not differentiable, and the
 // ranking loss trains the score MLP alone.
 struct PatternPass {
   const ModelConfig& config;
-  int64_t layer, share;
+  int64_t layer;
   const at::Tensor &K, &Q;
   const ScoreMlp& mlp;
   const ops::PackedLayout& layout;
   const Draws& draws;
   at::Tensor aux_loss;
+  int64_t share = 0;  // of the pattern that runs
 
   bool paper() const { return config.mode == Statistics::paper; }
 
-  PatternRecord run(PatternKind kind) {
+  PatternRecord run(PatternKind kind, int64_t share_of_k) {
+    share = share_of_k;
     PatternRecord record;
     record.kind = kind;
     record.keys.empty_row = paper() ? ops::EmptyRow::uniform : ops::EmptyRow::zero;
@@ -53,7 +49,7 @@ struct PatternPass {
       case PatternKind::sink:
         return ops::SinkMembership{share};
       case PatternKind::dilated:
-        return ops::DilatedMembership{dilation_of(config.sparse)};
+        return ops::DilatedMembership{dilation_of(config.sparse, share)};
       case PatternKind::lsh:
         return lsh(record);
       case PatternKind::key_selection:
@@ -128,17 +124,17 @@ BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at
                               const at::Tensor& Q, const at::Tensor& V, const ScoreMlp& mlp,
                               const ops::PackedLayout& layout, const Draws& draws) {
   const SparseConfig& sparse = config.sparse;
-  const int64_t share = share_of(sparse);
-  if (share < 1) {
-    throw std::invalid_argument("k = " + std::to_string(sparse.k) + " leaves no key for each of " +
-                                std::to_string(sparse.patterns.size()) + " patterns");
-  }
   const at::Tensor keys = K.detach(), queries = Q.detach();
-  PatternPass pass{config, layer, share, keys, queries, mlp, layout, draws, {}};
+  PatternPass pass{config, layer, keys, queries, mlp, layout, draws, {}};
   BranchOutput out;
   ops::KeySet all;
-  for (PatternKind kind : sparse.patterns) {
-    out.records.push_back(pass.run(kind));
+  for (size_t i = 0; i < sparse.patterns.size(); ++i) {
+    const int64_t share = sparse.share(i);
+    if (share < 1) {
+      throw std::invalid_argument("k = " + std::to_string(sparse.k) + " leaves no key for each of " +
+                                  std::to_string(sparse.patterns.size()) + " patterns");
+    }
+    out.records.push_back(pass.run(sparse.patterns[i], share));
     const ops::KeySet& part = out.records.back().keys;
     all.empty_row = part.empty_row;
     all.memberships.insert(all.memberships.end(), part.memberships.begin(), part.memberships.end());
@@ -156,7 +152,7 @@ SparseBranch::SparseBranch(const ModelConfig& config, int64_t layer, uint64_t se
   const int64_t d_inner = config.d_inner(), d = config.d_qk();
   uint32_t place = kFirstPlace;
   const auto linear = [&](int64_t out, int64_t in) {
-    return init::normal({out, in}, kInitStd, init::Key{seed, layer, place++});
+    return init::normal({out, in}, config.init_std, init::Key{seed, layer, place++});
   };
   E_ = &parameters.add(prefix + "E", init::constant({d_inner}, 1.0));
   xx_proj_ = &parameters.add(prefix + "xx_proj.weight", linear(2 * d, d_inner));
@@ -183,16 +179,17 @@ BranchOutput SparseBranch::forward(const at::Tensor& u, const ops::PackedLayout&
 }
 
 int64_t SparseBranch::keys_kept(int64_t length) const {
-  const int64_t share = share_of(config_.sparse);
+  const SparseConfig& sparse = config_.sparse;
   int64_t kept = 0;
-  for (PatternKind kind : config_.sparse.patterns) {
-    switch (kind) {
+  for (size_t i = 0; i < sparse.patterns.size(); ++i) {
+    const int64_t share = sparse.share(i);
+    switch (sparse.patterns[i]) {
       case PatternKind::sliding_window:
       case PatternKind::sink:
         kept += share;
         break;
       case PatternKind::dilated:
-        kept += length / dilation_of(config_.sparse);
+        kept += length / dilation_of(sparse, share);
         break;
       case PatternKind::full:
       case PatternKind::lsh:

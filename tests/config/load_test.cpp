@@ -93,13 +93,17 @@ void check_names(const std::string& key) {
 TEST_CASE("every name of every enumeration can be set") {
   check_names<TaskKind>("task.name");
   check_names<DataSource>("data.source");
-  check_names<MixerKind>("model.mixer");
   check_names<Statistics>("model.mode");
   check_names<HashRule>("model.sparse.hash_rule");
   check_names<Centring>("model.sparse.centring");
   check_names<Schedule>("train.schedule");
   check_names<Precision>("train.precision");
   check_names<DeviceKind>("train.device");
+  for (const auto& entry : enum_names<MixerKind>) {
+    // A value in place of a list is a list of one.
+    const Config config = load_config({}, {"model.mixer=" + std::string(entry.name)});
+    CHECK(config.model.mixer == std::vector<MixerKind>{entry.value});
+  }
   for (const auto& entry : enum_names<PatternKind>) {
     const Config config = load_config({}, {"model.sparse.patterns=[" + std::string(entry.name) + "]"});
     CHECK(config.model.sparse.patterns == std::vector<PatternKind>{entry.value});

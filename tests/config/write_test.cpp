@@ -21,9 +21,24 @@ Config everything_changed() {
   c.name = "a \"b\" \\ #: \xc3\xa4 'c'";
   c.task = {TaskKind::mqar, {2, 17, 3, 18, 19, 120}, {4096, 128, 9, 0.1, false}};
   c.data = {DataSource::stream, "data/with space: x", 9223372036854775807, 12, 13, 14};
-  c.model = {MixerKind::mamba2, Statistics::paper, 3, 96, 3, 31, 6, 3, 5, 32, {}};
+  c.model = {{MixerKind::mamba2, MixerKind::attention},
+             Statistics::paper,
+             3,
+             96,
+             3,
+             31,
+             6,
+             3,
+             7,
+             5,
+             32,
+             4,
+             0.2,
+             {6, 63, false, 1e4 / 3},
+             {}};
   c.model.sparse = {{PatternKind::lsh, PatternKind::key_selection, PatternKind::full},
                     65,
+                    {31, 32, 33},
                     12,
                     HashRule::argmax,
                     24,
@@ -70,8 +85,7 @@ TEST_CASE("every field is written, compared and read back on its own") {
   Config defaults, changed = everything_changed();
   const std::vector<Field> before = fields_of(defaults), after = fields_of(changed);
   REQUIRE(before.size() == after.size());
-  const std::set<std::string> fixed = {"model.mixer",
-                                       "model.sparse.centring"};  // one value; none under `paper`
+  const std::set<std::string> fixed = {"model.sparse.centring"};  // none is not for `paper`
   std::set<std::string> keys;
   for (size_t i = 0; i < before.size(); ++i) {
     INFO(before[i].key);
@@ -105,7 +119,7 @@ TEST_CASE("JSON has every field, nested and typed") {
   CHECK(json["task"]["mqar"]["random_non_queries"] == false);
   CHECK(json["model"]["sparse"]["patterns"] == nlohmann::json({"lsh", "key_selection", "full"}));
   Config copy = config;
-  CHECK(json.flatten().size() == fields_of(copy).size() + 2);  // three patterns, not one list
+  CHECK(json.flatten().size() == fields_of(copy).size() + 5);  // three patterns, not one list
   CHECK(
       to_json(Config{}).starts_with("{\"name\":\"\",\"task\":{\"name\":\"joint_recall\",\"joint_recall\":{"));
   CHECK(to_json(Config{}, 2).starts_with("{\n  \"name\""));

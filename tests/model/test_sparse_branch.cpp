@@ -295,6 +295,13 @@ TEST_CASE("The budget is shared evenly, and must reach") {
   for (const PatternRecord& record : out.records) {
     CHECK(ops::allowed_mask(record.keys, layout)[0][19].sum().item<int64_t>() == 3);
   }
+  config.sparse.budgets = {5, 2};
+  const BranchOutput uneven = run(config, in, {}, layout);
+  for (size_t i = 0; i < 2; ++i) {
+    CHECK(ops::allowed_mask(uneven.records[i].keys, layout)[0][19].sum().item<int64_t>() ==
+          config.sparse.budgets[i]);
+  }
+  config.sparse.budgets = {};
   config.sparse.k = 1;
   CHECK_THROWS_AS(run(config, in, {}, layout), std::invalid_argument);
 }
