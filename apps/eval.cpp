@@ -39,10 +39,11 @@ EvaluatedRun evaluate_checkpoint(const std::string& path, const std::string& lab
   }
   EvaluatedRun run;
   run.label = label;
-  run.evaluation = evaluate(*loaded.model, *loaded.draws, examples, 0, options.batch_size,
-                            compute_dtype(loaded.info.config.train.precision), stop_requested);
+  const at::ScalarType compute = compute_dtype(loaded.info.config.train.precision);
+  run.evaluation =
+      evaluate(*loaded.model, *loaded.draws, examples, 0, options.batch_size, compute, stop_requested);
   run.parameters = loaded.model->parameters().numel();
-  run.state_bytes = loaded.model->state_bytes(examples.spec().input_length());
+  run.state = measure_state(*loaded.model, *loaded.draws, examples, compute);
   run.info = std::move(loaded.info);
   return run;
 }

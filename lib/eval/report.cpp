@@ -29,6 +29,25 @@ std::vector<Cell> accuracy_cells(const MeanAndError& mean) {
   return {Number{100.0 * mean.mean, 2}, Number{100.0 * mean.standard_error, 2}};
 }
 
+std::vector<Cell> state_cells(const std::optional<MeasuredState>& state) {
+  if (!state) return {std::string("-"), std::string("-")};
+  return {state->bytes.total(), state->bytes.kept_keys};
+}
+
+std::string state_note(const std::vector<EvaluatedRun>& runs) {
+  std::string note, unmeasured;
+  for (const auto& run : runs) {
+    if (run.state) {
+      note = "state bytes: what one sequence holds while decoding, counted after the first " +
+             std::to_string(run.state->tokens) +
+             " tokens of the longest example; key bytes: the part of it that is kept keys and values.";
+    } else {
+      unmeasured = "-: the statistics of paper mode look ahead, so the model cannot decode.";
+    }
+  }
+  return note + (note.empty() || unmeasured.empty() ? "" : " ") + unmeasured;
+}
+
 }  // namespace
 
 std::string pattern_names(const ModelConfig& config) {
@@ -47,7 +66,8 @@ Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data
   table.columns.insert(table.columns.end(), by.begin(), by.end());
   for (const char* name : {"accuracy %", "s.e.", "chance %", "examples"}) table.columns.emplace_back(name);
   if (by.empty()) {
-    for (const char* name : {"loss", "step", "parameters", "state bytes"}) table.columns.emplace_back(name);
+    for (const char* name : {"loss", "step", "parameters", "state bytes", "key bytes"})
+      table.columns.emplace_back(name);
   }
   for (const auto& run : runs) {
     const auto& config = run.info.config;
@@ -73,7 +93,7 @@ Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data
         row.emplace_back(Number{run.evaluation.loss, 4});
         row.emplace_back(run.info.step);
         row.emplace_back(run.parameters);
-        row.emplace_back(run.state_bytes);
+        for (auto& cell : state_cells(run.state)) row.push_back(cell);
       }
       table.rows.push_back(std::move(row));
     }
@@ -83,10 +103,7 @@ Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data
       "then the "
       "mean; s.e.: its standard error over examples.",
       "chance: guessing uniformly among the possible answers; k: keys that a query may attend to."};
-  if (by.empty()) {
-    table.notes.push_back("state bytes: what one sequence holds while decoding, in fp32, after " +
-                          std::to_string(data.input_length()) + " tokens.");
-  }
+  if (by.empty() && !runs.empty()) table.notes.push_back(state_note(runs));
   return table;
 }
 

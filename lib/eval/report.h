@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "lib/eval/evaluate.h"
+#include "lib/eval/state.h"
 #include "lib/eval/table.h"
 
 namespace hax {
@@ -14,7 +15,7 @@ struct EvaluatedRun {
   CheckpointInfo info;
   Evaluation evaluation;
   int64_t parameters = 0;
-  int64_t state_bytes = 0;  // at the longest input of the data
+  std::optional<MeasuredState> state;  // none where the model cannot decode
 };
 
 // by: slice columns of the data, e.g. {"n_context", "n_key"}; empty: one row a run. Throws UsageError naming

@@ -1,5 +1,7 @@
 #include "lib/model/language_model.h"
 
+#include <stdexcept>
+
 #include "lib/model/init.h"
 #include "lib/ops/rms_norm.h"
 
@@ -58,10 +60,31 @@ ModelOutput LanguageModel::forward(const ModelInput& input, const Draws& draws,
   return out;
 }
 
-int64_t LanguageModel::state_bytes(int64_t length) const {
-  int64_t bytes = 0;
-  for (const auto& block : blocks_) bytes += block.mixer->state_bytes(length);
-  return bytes;
+DecodingState LanguageModel::initial_state(const Draws& draws, at::ScalarType compute) const {
+  const at::NoGradGuard no_grad;
+  if (draws.training())
+    throw std::invalid_argument("LanguageModel::initial_state: the draws are of training");
+  DecodingState state{compute, {}};
+  for (const auto& block : blocks_) state.layers.push_back(block.mixer->initial_state(draws, compute));
+  return state;
+}
+
+at::Tensor LanguageModel::step(int64_t token, DecodingState& state) const {
+  const at::NoGradGuard no_grad;
+  at::Tensor x = embeddings_->narrow(0, token, 1);  // (1, d_model)
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    const at::Tensor normed = ops::rms_norm(x, *blocks_[i].norm, kNormEps).to(state.compute);
+    x = x + blocks_[i].mixer->step(normed, *state.layers.at(i));
+  }
+  const at::Tensor last = ops::rms_norm(x, *norm_f_, kNormEps).to(state.compute);
+  return at::linear(last, embeddings_->to(state.compute)).squeeze(0);
+}
+
+StateBytes LanguageModel::state_after(const std::vector<int32_t>& tokens, const Draws& draws,
+                                      at::ScalarType compute) const {
+  DecodingState state = initial_state(draws, compute);
+  for (int32_t token : tokens) step(token, state);
+  return state.bytes();
 }
 
 }  // namespace hax

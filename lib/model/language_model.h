@@ -36,12 +36,20 @@ class LanguageModel {
   // wider.
   ModelOutput forward(const ModelInput& input, const Draws& draws, at::ScalarType compute) const;
 
+  // Decoding (lib/model/decoding.h), without gradients: the state of an empty sequence, and the next token of
+  // it
+  // -> logits (vocab_size) for what follows. `draws` are evaluation's.
+  DecodingState initial_state(const Draws& draws, at::ScalarType compute) const;
+  at::Tensor step(int64_t token, DecodingState& state) const;
+  // What is held after these tokens, by decoding them.
+  StateBytes state_after(const std::vector<int32_t>& tokens, const Draws& draws,
+                         at::ScalarType compute) const;
+
   const ModelConfig& config() const { return config_; }
   int64_t vocab_size() const { return vocab_size_; }
   at::Device device() const { return device_; }
   ParameterSet& parameters() { return parameters_; }
   const ParameterSet& parameters() const { return parameters_; }
-  int64_t state_bytes(int64_t length) const;  // what one sequence holds while decoding, all layers
 
  private:
   ModelConfig config_;

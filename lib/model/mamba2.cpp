@@ -5,7 +5,6 @@
 #include "lib/model/init.h"
 #include "lib/ops/causal_conv1d.h"
 #include "lib/ops/rms_norm.h"
-#include "lib/ops/ssd.h"
 
 namespace hax {
 namespace {
@@ -18,7 +17,7 @@ Mamba2::Mamba2(const ModelConfig& config, int64_t layer, uint64_t seed, const st
                ParameterSet& parameters)
     : config_(config) {
   const int64_t d_model = config.d_model, d_inner = config.d_inner(), H = config.n_heads;
-  const int64_t conv_dim = d_inner + 2 * config.n_groups * config.d_state;
+  const int64_t conv_dim = this->conv_dim();
   auto key = [&](uint32_t place) { return init::Key{seed, layer, place}; };
 
   in_proj_ = &parameters.add(prefix + "in_proj.weight",
@@ -40,38 +39,77 @@ Mamba2::Mamba2(const ModelConfig& config, int64_t layer, uint64_t seed, const st
   }
 }
 
+Mamba2::Projected Mamba2::project(const at::Tensor& x) const {
+  const auto zxbcdt = at::linear(x, in_proj_->to(x.scalar_type()))
+                          .split_with_sizes({config_.d_inner(), conv_dim(), config_.n_heads}, 1);
+  return {zxbcdt[0], zxbcdt[1], zxbcdt[2]};
+}
+
+ops::SsdInputs Mamba2::scan_inputs(const at::Tensor& xBC, const at::Tensor& dt) const {
+  const int64_t T = xBC.size(0), G = config_.n_groups, N = config_.d_state;
+  const auto parts = xBC.split_with_sizes({config_.d_inner(), G * N, G * N}, 1);
+  return {parts[0].view({T, config_.n_heads, config_.head_dim()}),
+          dt,
+          -A_log_->exp(),
+          parts[1].view({T, G, N}),
+          parts[2].view({T, G, N}),
+          *D_,
+          *dt_bias_};
+}
+
+at::Tensor Mamba2::output(const at::Tensor& y, const at::Tensor& z) const {
+  const auto dtype = z.scalar_type();
+  return at::linear(ops::gated_rms_norm(y, z, norm_->to(dtype), kNormEps), out_proj_->to(dtype));
+}
+
 MixerOutput Mamba2::forward(const at::Tensor& x, const ops::PackedLayout& layout, const Draws& draws) const {
-  const int64_t T = x.size(0), d_inner = config_.d_inner(), H = config_.n_heads, P = config_.head_dim();
-  const int64_t G = config_.n_groups, N = config_.d_state;
+  const int64_t T = x.size(0), d_inner = config_.d_inner();
   const auto dtype = x.scalar_type();
-
-  const auto zxbcdt =
-      at::linear(x, in_proj_->to(dtype)).split_with_sizes({d_inner, d_inner + 2 * G * N, H}, 1);
-  const at::Tensor &z = zxbcdt[0], &xBC_in = zxbcdt[1], &dt = zxbcdt[2];
-  const auto xBC = ops::causal_conv1d(xBC_in, conv_weight_->view({-1, config_.d_conv}).to(dtype),
-                                      conv_bias_->to(dtype), layout)
-                       .split_with_sizes({d_inner, G * N, G * N}, 1);
-  const at::Tensor& X = xBC[0];  // (T, d_inner)
-
-  auto y = ops::ssd({X.view({T, H, P}), dt, -A_log_->exp(), xBC[1].view({T, G, N}), xBC[2].view({T, G, N}),
-                     *D_, *dt_bias_},
-                    layout, config_.chunk_size)
-               .reshape({T, d_inner});
+  const auto [z, xBC_in, dt] = project(x);
+  const at::Tensor xBC = ops::causal_conv1d(xBC_in, conv_weight_->view({-1, config_.d_conv}).to(dtype),
+                                            conv_bias_->to(dtype), layout);
+  at::Tensor y = ops::ssd(scan_inputs(xBC, dt), layout, config_.chunk_size).reshape({T, d_inner});
   MixerOutput out;
   if (branch_) {
-    out.branch = branch_->forward(X, layout, draws);
+    out.branch = branch_->forward(xBC.narrow(1, 0, d_inner), layout, draws);
     out.aux_loss = out.branch.aux_loss;
     y = y + out.branch.hidden;
   }
-  out.hidden = at::linear(ops::gated_rms_norm(y, z, norm_->to(dtype), kNormEps), out_proj_->to(dtype));
+  out.hidden = output(y, z);
   return out;
 }
 
-int64_t Mamba2::state_bytes(int64_t length) const {
-  const int64_t conv_dim = config_.d_inner() + 2 * config_.n_groups * config_.d_state;
-  int64_t floats = config_.d_inner() * config_.d_state + conv_dim * (config_.d_conv - 1);
-  if (branch_) floats += branch_->keys_kept(length) * (config_.d_qk() + config_.d_inner());
-  return floats * static_cast<int64_t>(sizeof(float));
+struct Mamba2::State : MixerState {
+  at::Tensor window;                    // (d_conv - 1, conv_dim): the last inputs of the convolution
+  at::Tensor S;                         // (H, P, N), fp32 or wider
+  std::unique_ptr<BranchState> branch;  // null without one
+
+  StateBytes bytes() const override {
+    StateBytes bytes{static_cast<int64_t>(window.nbytes() + S.nbytes()), 0};
+    if (branch) bytes += branch->bytes();
+    return bytes;
+  }
+};
+
+std::unique_ptr<MixerState> Mamba2::initial_state(const Draws& draws, at::ScalarType compute) const {
+  auto state = std::make_unique<State>();
+  const auto options = in_proj_->options().dtype(compute);
+  state->window = at::zeros({config_.d_conv - 1, conv_dim()}, options);
+  state->S = at::zeros({config_.n_heads, config_.head_dim(), config_.d_state},
+                       options.dtype(compute == at::kDouble ? at::kDouble : at::kFloat));
+  if (branch_) state->branch = branch_->initial_state(draws, compute);
+  return state;
+}
+
+at::Tensor Mamba2::step(const at::Tensor& x, MixerState& mixer_state) const {
+  auto& state = dynamic_cast<State&>(mixer_state);
+  const auto dtype = x.scalar_type();
+  const auto [z, xBC_in, dt] = project(x);
+  const at::Tensor xBC = ops::causal_conv1d_step(xBC_in, conv_weight_->view({-1, config_.d_conv}).to(dtype),
+                                                 conv_bias_->to(dtype), state.window);
+  at::Tensor y = ops::ssd_step(scan_inputs(xBC, dt), state.S).reshape({1, config_.d_inner()});
+  if (branch_) y = y + branch_->step(xBC.narrow(1, 0, config_.d_inner()), *state.branch);
+  return output(y, z);
 }
 
 }  // namespace hax

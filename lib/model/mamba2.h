@@ -4,6 +4,7 @@
 #pragma once
 
 #include "lib/model/mixer.h"
+#include "lib/ops/ssd.h"
 
 namespace hax {
 
@@ -13,9 +14,19 @@ class Mamba2 : public Mixer {
          ParameterSet& parameters);
   MixerOutput forward(const at::Tensor& x, const ops::PackedLayout& layout,
                       const Draws& draws) const override;
-  int64_t state_bytes(int64_t length) const override;
+  std::unique_ptr<MixerState> initial_state(const Draws& draws, at::ScalarType compute) const override;
+  at::Tensor step(const at::Tensor& x, MixerState& state) const override;
 
  private:
+  struct State;
+  struct Projected {
+    at::Tensor z, xBC, dt;  // (T, d_inner), (T, conv_dim) before the convolution, (T, H)
+  };
+  Projected project(const at::Tensor& x) const;
+  ops::SsdInputs scan_inputs(const at::Tensor& xBC, const at::Tensor& dt) const;  // xBC after the convolution
+  at::Tensor output(const at::Tensor& y, const at::Tensor& z) const;              // norm, gate, W_out
+  int64_t conv_dim() const { return config_.d_inner() + 2 * config_.n_groups * config_.d_state; }
+
   const ModelConfig config_;
   at::Tensor *in_proj_, *conv_weight_, *conv_bias_, *dt_bias_, *A_log_, *D_, *norm_, *out_proj_;
   std::unique_ptr<SparseBranch> branch_;

@@ -24,8 +24,12 @@ class Mixer {
   // x (T, d_model) in the compute dtype; weights are cast to it.
   virtual MixerOutput forward(const at::Tensor& x, const ops::PackedLayout& layout,
                               const Draws& draws) const = 0;
-  // Bytes that one sequence holds while decoding, after `length` tokens, in fp32.
-  virtual int64_t state_bytes(int64_t length) const = 0;
+  // Decoding (lib/model/decoding.h): the state of an empty sequence, and the next token x (1, d_model) of it
+  // -> (1, d_model), what forward gives at that position under the same draws, which are evaluation's. The
+  // hash matrices are read once, by initial_state. Throws std::invalid_argument when decoding_fault has a
+  // reason.
+  virtual std::unique_ptr<MixerState> initial_state(const Draws& draws, at::ScalarType compute) const = 0;
+  virtual at::Tensor step(const at::Tensor& x, MixerState& state) const = 0;
 };
 
 // Registers the mixer's parameters under `prefix` ("layers.0.mixer.").

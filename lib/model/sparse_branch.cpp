@@ -5,16 +5,13 @@
 #include <stdexcept>
 
 #include "lib/model/init.h"
+#include "lib/model/patterns.h"
 #include "lib/ops/key_selection.h"
 #include "lib/ops/lsh.h"
 #include "lib/ops/sparse_attention.h"
 
 namespace hax {
 namespace {
-
-int64_t dilation_of(const SparseConfig& sparse, int64_t share) {
-  return std::max<int64_t>(1, sparse.max_length / std::max<int64_t>(1, share));
-}
 
 // One forward pass over the patterns. K and Q come detached: a membership is not differentiable, and the
 // ranking loss trains the score MLP alone.
@@ -66,33 +63,20 @@ struct PatternPass {
 
   ops::Membership lsh(PatternRecord& record) {
     const int64_t h = config.sparse.hash_bits;
-    const bool sign = config.sparse.hash_rule == HashRule::sign;
     const at::Tensor k = centred(K), q = centred(Q);
     const at::Tensor R = draws.hash_matrix(layer, K.size(1), h).to(k.options());
     record.query_projection = q.mm(R);
     record.key_projection = k.mm(R);
-    const auto bins = [&](const at::Tensor& projection) {
-      return sign ? ops::sign_bins(projection) : ops::argmax_bins(projection);
-    };
-    record.query_bin = bins(record.query_projection);
-    record.key_bin = bins(record.key_projection);
-    return ops::lsh_membership(record.query_bin, record.key_bin, sign ? int64_t{1} << h : h, share, layout);
-  }
-
-  // keys, summary (rows, d_qk) -> (rows)
-  at::Tensor score(const at::Tensor& keys, const at::Tensor& summary) const {
-    const auto dtype = mlp.w1.scalar_type();
-    at::Tensor x = at::cat({keys.to(dtype), summary.to(dtype)}, 1);
-    x = at::linear(x, mlp.w1, mlp.b1).relu_();
-    x = at::linear(x, mlp.w2, mlp.b2).relu_();
-    return at::linear(x, mlp.w3, mlp.b3).squeeze(1);
+    record.query_bin = hash_bins(config.sparse, record.query_projection);
+    record.key_bin = hash_bins(config.sparse, record.key_projection);
+    return ops::lsh_membership(record.query_bin, record.key_bin, n_bins(config.sparse), share, layout);
   }
 
   ops::Membership key_selection(PatternRecord& record) {
     record.summary = paper() ? ops::query_summary_paper(Q, layout) : ops::query_summary_causal(Q, layout);
     {
       const at::NoGradGuard no_grad;
-      record.scores = score(K, record.summary);
+      record.scores = mlp.score(K, record.summary);
     }
     if (draws.training()) rank(record);
     return ops::cumulative_topk(record.scores, share, layout);
@@ -113,7 +97,7 @@ struct PatternPass {
             .flatten();
     const at::Tensor padded = (record.sampled >= n).view({-1, 1});
     const at::Tensor keys = K.index_select(0, rows).masked_fill_(padded, 0.0);
-    const at::Tensor scores = score(keys, record.summary.index_select(0, rows)).view({B, share});
+    const at::Tensor scores = mlp.score(keys, record.summary.index_select(0, rows)).view({B, share});
     aux_loss = ops::ranking_loss(scores, record.targets, record.sampled >= 0);
   }
 };
@@ -166,39 +150,41 @@ SparseBranch::SparseBranch(const ModelConfig& config, int64_t layer, uint64_t se
   }
 }
 
-BranchOutput SparseBranch::forward(const at::Tensor& u, const ops::PackedLayout& layout,
-                                   const Draws& draws) const {
+SparseBranch::KeysQueries SparseBranch::project(const at::Tensor& u) const {
   const int64_t d = config_.d_qk();
   const auto KQ = at::linear(u, xx_proj_->to(u.scalar_type())).split(d, 1);
-  ScoreMlp mlp;
-  if (!mlp_.empty()) mlp = {*mlp_[0], *mlp_[1], *mlp_[2], *mlp_[3], *mlp_[4], *mlp_[5]};
-  BranchOutput out = branch_attention(config_, layer_, KQ[0] / std::sqrt(static_cast<double>(d)), KQ[1], u,
-                                      mlp, layout, draws);
+  return {KQ[0] / std::sqrt(static_cast<double>(d)), KQ[1]};
+}
+
+ScoreMlp SparseBranch::score_mlp() const {
+  if (mlp_.empty()) return {};
+  return {*mlp_[0], *mlp_[1], *mlp_[2], *mlp_[3], *mlp_[4], *mlp_[5]};
+}
+
+BranchOutput SparseBranch::forward(const at::Tensor& u, const ops::PackedLayout& layout,
+                                   const Draws& draws) const {
+  const auto [K, Q] = project(u);
+  BranchOutput out = branch_attention(config_, layer_, K, Q, u, score_mlp(), layout, draws);
   out.hidden = out.attended * E_->to(u.scalar_type());
   return out;
 }
 
-int64_t SparseBranch::keys_kept(int64_t length) const {
+std::unique_ptr<BranchState> SparseBranch::initial_state(const Draws& draws, at::ScalarType compute) const {
+  const std::string fault = decoding_fault(config_);
+  if (!fault.empty()) throw std::invalid_argument("SparseBranch::initial_state: " + fault);
+  const auto options = E_->options().dtype(compute);
+  auto state = std::make_unique<BranchState>(config_.d_qk(), config_.d_inner(), options);
   const SparseConfig& sparse = config_.sparse;
-  int64_t kept = 0;
   for (size_t i = 0; i < sparse.patterns.size(); ++i) {
-    const int64_t share = sparse.share(i);
-    switch (sparse.patterns[i]) {
-      case PatternKind::sliding_window:
-      case PatternKind::sink:
-        kept += share;
-        break;
-      case PatternKind::dilated:
-        kept += length / dilation_of(sparse, share);
-        break;
-      case PatternKind::full:
-      case PatternKind::lsh:
-      case PatternKind::key_selection:
-        kept += length;
-        break;
-    }
+    state->memories.push_back(make_pattern_memory(sparse.patterns[i], sparse.share(i), config_, layer_,
+                                                  score_mlp(), draws, options));
   }
-  return std::min(kept, length);
+  return state;
+}
+
+at::Tensor SparseBranch::step(const at::Tensor& u, BranchState& state) const {
+  const auto [K, Q] = project(u);
+  return state.attend(K, Q, u) * E_->to(u.scalar_type());
 }
 
 }  // namespace hax

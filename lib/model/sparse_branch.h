@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "lib/config/config.h"
+#include "lib/model/branch_state.h"
 #include "lib/model/draws.h"
 #include "lib/model/parameters.h"
 #include "lib/ops/key_set.h"
@@ -31,11 +32,6 @@ struct BranchOutput {
   std::vector<PatternRecord> records;
 };
 
-// The score MLP of key selection, 2 d_qk -> 2 d_qk -> 2 d_qk -> 1 with ReLU, in the weights' dtype.
-struct ScoreMlp {
-  at::Tensor w1, b1, w2, b2, w3, b3;
-};
-
 // The branch from K (scaled), Q (T, d_qk) and V (T, d_inner) on: everything but W_xx and E (`hidden` stays
 // undefined). `mlp` is read by key_selection alone. Throws std::invalid_argument when a pattern's share of k
 // is 0.
@@ -53,11 +49,17 @@ class SparseBranch {
 
   // u (T, d_inner), in the compute dtype.
   BranchOutput forward(const at::Tensor& u, const ops::PackedLayout& layout, const Draws& draws) const;
-  // Keys (with their values) that decoding has to keep after `length` tokens: those that a later query can
-  // still attend to. A window forgets, LSH and key selection may reach back to the first token.
-  int64_t keys_kept(int64_t length) const;
+  // Decoding (lib/model/decoding.h): u (1, d_inner) of the next token -> O * E, (1, d_inner).
+  std::unique_ptr<BranchState> initial_state(const Draws& draws, at::ScalarType compute) const;
+  at::Tensor step(const at::Tensor& u, BranchState& state) const;
 
  private:
+  struct KeysQueries {
+    at::Tensor K, Q;  // (T, d_qk), K scaled
+  };
+  KeysQueries project(const at::Tensor& u) const;
+  ScoreMlp score_mlp() const;  // empty without key_selection
+
   const ModelConfig config_;
   int64_t layer_;
   at::Tensor *E_, *xx_proj_;

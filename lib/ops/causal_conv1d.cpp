@@ -11,15 +11,13 @@
 namespace hax::ops {
 namespace {
 
-void check(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-           const PackedLayout& layout) {
-  const bool fits = x.dim() == 2 && x.size(0) == layout.total() && weight.dim() == 2 &&
-                    weight.size(0) == x.size(1) && weight.size(1) >= 1 && bias.dim() == 1 &&
-                    bias.size(0) == x.size(1);
+void check(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, int64_t tokens) {
+  const bool fits = x.dim() == 2 && x.size(0) == tokens && weight.dim() == 2 && weight.size(0) == x.size(1) &&
+                    weight.size(1) >= 1 && bias.dim() == 1 && bias.size(0) == x.size(1);
   if (fits) return;
   std::ostringstream message;
   message << "causal_conv1d: x is " << x.sizes() << ", weight " << weight.sizes() << ", bias " << bias.sizes()
-          << "; wanted (" << layout.total() << ", channels), (channels, width), (channels)";
+          << "; wanted (" << tokens << ", channels), (channels, width), (channels)";
   throw std::invalid_argument(message.str());
 }
 
@@ -105,11 +103,27 @@ class CpuConv : public torch::autograd::Function<CpuConv> {
 
 at::Tensor causal_conv1d(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                          const PackedLayout& layout, Path path) {
-  check(x, weight, bias, layout);
+  check(x, weight, bias, layout.total());
   if (path == Path::reference) return reference(x, weight, bias, layout);
   if (!use_cpu_kernel(path, x) || weight.size(1) > cpu::kConvWidest)
     return composite(x, weight, bias, layout);
   return CpuConv::apply(x, weight.to(at::kFloat), bias.to(at::kFloat), layout);
+}
+
+at::Tensor causal_conv1d_step(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                              at::Tensor& window) {
+  const at::NoGradGuard no_grad;
+  check(x, weight, bias, 1);
+  if (window.sizes() != at::IntArrayRef({weight.size(1) - 1, x.size(1)})) {
+    std::ostringstream message;
+    message << "causal_conv1d_step: window is " << window.sizes() << ", wanted (width - 1, channels)";
+    throw std::invalid_argument(message.str());
+  }
+  const auto type = compute_type(x);
+  const at::Tensor inputs = at::cat({window, x.to(window.scalar_type())});  // (width, channels)
+  window = inputs.narrow(0, 1, window.size(0)).clone();
+  const at::Tensor sum = (inputs.to(type) * weight.to(type).t()).sum(0, true) + bias.to(type);
+  return at::silu(sum).to(x.scalar_type());
 }
 
 }  // namespace hax::ops

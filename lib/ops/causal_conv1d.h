@@ -10,4 +10,9 @@ namespace hax::ops {
 at::Tensor causal_conv1d(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                          const PackedLayout& layout, Path path = Path::automatic);
 
+// One token, x (1, channels): window (width - 1, channels) holds the inputs before it, zeros before the
+// first, and moves on by one. Not differentiable.
+at::Tensor causal_conv1d_step(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                              at::Tensor& window);
+
 }  // namespace hax::ops

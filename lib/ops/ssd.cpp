@@ -16,14 +16,14 @@ struct Sizes {
   int64_t T, H, P, G, N;
 };
 
-Sizes checked_sizes(const SsdInputs& in, const PackedLayout& layout) {
+Sizes checked_sizes(const SsdInputs& in, int64_t tokens) {
   const auto fail = [](const char* name, const at::Tensor& tensor, const char* wanted) {
     std::ostringstream message;
     message << "ssd: " << name << " is " << tensor.sizes() << ", wanted " << wanted;
     throw std::invalid_argument(message.str());
   };
-  if (in.x.dim() != 3 || in.x.size(0) != layout.total()) fail("x", in.x, "(T, H, P)");
-  if (in.B.dim() != 3 || in.B.size(0) != layout.total()) fail("B", in.B, "(T, G, N)");
+  if (in.x.dim() != 3 || in.x.size(0) != tokens) fail("x", in.x, "(T, H, P)");
+  if (in.B.dim() != 3 || in.B.size(0) != tokens) fail("B", in.B, "(T, G, N)");
   const Sizes s{in.x.size(0), in.x.size(1), in.x.size(2), in.B.size(1), in.B.size(2)};
   if (s.G < 1 || s.H % s.G != 0) fail("B", in.B, "a number of groups that divides the heads");
   if (in.C.sizes() != in.B.sizes()) fail("C", in.C, "the shape of B");
@@ -39,20 +39,35 @@ SsdInputs converted(const SsdInputs& in, at::ScalarType type) {
           in.C.to(type), in.D.to(type),  in.dt_bias.to(type)};
 }
 
-// Token by token, as the recurrence is written.
+at::Tensor by_head(const at::Tensor& B_or_C, const Sizes& s) {
+  return B_or_C.repeat_interleave(s.H / s.G, 1);
+}
+
+// The recurrence as it is written, for token t; dt after softplus, B and C (T, H, N).
+struct Step {
+  at::Tensor S, y;  // (H, P, N), (H, P)
+};
+Step advance(const SsdInputs& in, const at::Tensor& dt, const at::Tensor& B, const at::Tensor& C, int64_t t,
+             const at::Tensor& S) {
+  const at::Tensor decay = (dt[t] * in.A).exp().view({-1, 1, 1});
+  const at::Tensor dtx = dt[t].unsqueeze(1) * in.x[t];
+  const at::Tensor next = decay * S + dtx.unsqueeze(2) * B[t].unsqueeze(1);
+  return {next, (next * C[t].unsqueeze(1)).sum(2) + in.D.unsqueeze(1) * in.x[t]};
+}
+
+// Token by token.
 at::Tensor reference(const SsdInputs& given, const PackedLayout& layout) {
-  const Sizes s = checked_sizes(given, layout);
+  const Sizes s = checked_sizes(given, layout.total());
   const SsdInputs in = converted(given, compute_type(given.x));
   const at::Tensor dt = at::softplus(in.dt + in.dt_bias);
-  const at::Tensor B = in.B.repeat_interleave(s.H / s.G, 1), C = in.C.repeat_interleave(s.H / s.G, 1);
+  const at::Tensor B = by_head(in.B, s), C = by_head(in.C, s);
   std::vector<at::Tensor> y;
   for (int64_t b = 0; b < layout.batch(); ++b) {
     at::Tensor S = at::zeros({s.H, s.P, s.N}, in.x.options());
     for (int64_t t = layout.offsets[b]; t < layout.offsets[b + 1]; ++t) {
-      const at::Tensor decay = (dt[t] * in.A).exp().view({s.H, 1, 1});
-      const at::Tensor dtx = dt[t].unsqueeze(1) * in.x[t];
-      S = decay * S + dtx.unsqueeze(2) * B[t].unsqueeze(1);
-      y.push_back((S * C[t].unsqueeze(1)).sum(2) + in.D.unsqueeze(1) * in.x[t]);
+      const Step step = advance(in, dt, B, C, t, S);
+      S = step.S;
+      y.push_back(step.y);
     }
   }
   return at::stack(y).to(given.x.scalar_type());
@@ -109,7 +124,7 @@ struct ScanResult {
 
 // Chunks of Q tokens (Dao and Gu 2024, section 6): a masked product inside each, the states between them.
 ScanResult composite(const SsdInputs& given, const PackedLayout& layout, int64_t Q) {
-  const Sizes s = checked_sizes(given, layout);
+  const Sizes s = checked_sizes(given, layout.total());
   if (Q < 1) throw std::invalid_argument("ssd: chunk_size is " + std::to_string(Q) + ", wanted 1 or more");
   const auto type = compute_type(given.x);
   const SsdInputs in = converted(given, type);
@@ -240,10 +255,25 @@ class CpuSsd : public torch::autograd::Function<CpuSsd> {
 at::Tensor ssd(const SsdInputs& in, const PackedLayout& layout, int64_t chunk_size, Path path) {
   if (path == Path::reference) return reference(in, layout);
   if (!use_cpu_kernel(path, in.x)) return composite(in, layout, chunk_size).y;
-  checked_sizes(in, layout);
+  checked_sizes(in, layout.total());
   const SsdInputs f = converted(in, at::kFloat);
   return CpuSsd::apply(f.x, f.dt, f.A, f.B, f.C, f.D, f.dt_bias, layout,
                        wants_gradient({f.x, f.dt, f.A, f.B, f.C, f.D, f.dt_bias}));
+}
+
+at::Tensor ssd_step(const SsdInputs& given, at::Tensor& state) {
+  const at::NoGradGuard no_grad;
+  const Sizes s = checked_sizes(given, 1);
+  if (state.sizes() != at::IntArrayRef({s.H, s.P, s.N})) {
+    std::ostringstream message;
+    message << "ssd_step: state is " << state.sizes() << ", wanted (H, P, N)";
+    throw std::invalid_argument(message.str());
+  }
+  const SsdInputs in = converted(given, state.scalar_type());
+  const Step step =
+      advance(in, at::softplus(in.dt + in.dt_bias), by_head(in.B, s), by_head(in.C, s), 0, state);
+  state = step.S;
+  return step.y.unsqueeze(0).to(given.x.scalar_type());
 }
 
 at::Tensor ssd_final_state(const SsdInputs& in, const PackedLayout& layout) {

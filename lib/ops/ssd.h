@@ -22,6 +22,10 @@ struct SsdInputs {
 at::Tensor ssd(const SsdInputs& in, const PackedLayout& layout, int64_t chunk_size = 64,
                Path path = Path::automatic);
 
+// One token, T = 1: advances state (H, P, N), fp32 or wider, and returns y (1, H, P) in x's dtype. A zero
+// state is that of an empty sequence. Not differentiable.
+at::Tensor ssd_step(const SsdInputs& in, at::Tensor& state);
+
 // The state after each sequence's last token, (B, H, P, N) fp32 or wider; not differentiable.
 at::Tensor ssd_final_state(const SsdInputs& in, const PackedLayout& layout);
 

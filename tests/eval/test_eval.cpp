@@ -76,6 +76,34 @@ TEST_CASE("tables render for people and programs") {
   CHECK(table.render(TableFormat::csv) == "name,value\n\"a,\"\"b\"\"\",1.23456\nc,10.0\n");
 }
 
+TEST_CASE("the state is measured on the longest example, where the model can decode") {
+  const ToySource source(3, 5);
+  Config config = toy_config();
+  const auto measured = [&] {
+    const LanguageModel model(config.model, 8, 1, at::kCPU);
+    return measure_state(model, EvaluationDraws(config, at::kCPU), source, at::kFloat);
+  };
+  const auto state = measured();
+  REQUIRE(state);
+  CHECK(state->tokens == 7);
+  // Two layers of scan state, convolution window, two sums of lsh and one of key_selection.
+  CHECK(state->bytes.recurrent == 2 * 4 * (32 * 4 + 40 * 3 + 3 * 4));
+  CHECK(state->bytes.kept_keys > 0);
+  EvaluatedRun run = fake_run("a", {1.0f}, {0});
+  run.state = state;
+  const auto row = [&] {
+    const auto table = accuracy_table({run}, source.spec(), "toy", {});
+    return nlohmann::json::parse(table.render(TableFormat::json))["rows"][0];
+  };
+  CHECK(row()["state bytes"] == state->bytes.total());
+  CHECK(row()["key bytes"] == state->bytes.kept_keys);
+
+  config.model.mode = Statistics::paper;
+  run.state = measured();
+  CHECK_FALSE(run.state);
+  CHECK(row()["state bytes"] == "-");
+}
+
 TEST_CASE("a model is not evaluated on data that it cannot read") {
   CheckpointInfo info;
   info.config = toy_config();

@@ -93,20 +93,6 @@ TEST_CASE("paper models look into the future where a pattern depends on context,
   }
 }
 
-TEST_CASE("state bytes count the keys that decoding keeps") {
-  const auto bytes = [](std::vector<PatternKind> patterns, int64_t length) {
-    return LanguageModel(small(std::move(patterns)).model, 20, 1, at::kCPU).state_bytes(length);
-  };
-  // Two layers: d_inner * d_state of scan state and (d_inner + 2 d_state) * 3 of convolution, in fp32.
-  const int64_t base = 2 * 4 * (32 * 4 + 40 * 3), key = 2 * 4 * (4 + 32);
-  CHECK(bytes({}, 100) == base);
-  CHECK(bytes({PatternKind::sliding_window}, 100) == base + 6 * key);
-  CHECK(bytes({PatternKind::sliding_window}, 4) == base + 4 * key);
-  CHECK(bytes({PatternKind::sliding_window, PatternKind::sink}, 100) == base + 6 * key);
-  CHECK(bytes({PatternKind::dilated}, 100) == base + 16 * key);
-  CHECK(bytes({PatternKind::lsh, PatternKind::key_selection}, 100) == base + 100 * key);
-}
-
 TEST_CASE("packed sequences give what each gives alone") {
   for (const auto& patterns : kBranches) {
     const Config config = small(patterns);

@@ -133,6 +133,26 @@ TEST_CASE("causal_conv1d keeps packed sequences apart") {
   }
 }
 
+TEST_CASE("causal_conv1d_step walks a sequence as causal_conv1d does") {
+  const auto layout = test::layout_of({12});
+  for (const auto type : {at::kDouble, at::kFloat}) {
+    for (const int64_t width : {1, 2, 4, 7}) {
+      const auto in = test::converted(random_inputs(12, 5, width, 50), type);
+      at::Tensor window = at::zeros({width - 1, 5}, at::TensorOptions().dtype(type));
+      Tensors y;
+      for (int64_t t = 0; t < 12; ++t)
+        y.push_back(ops::causal_conv1d_step(in[0].narrow(0, t, 1), in[1], in[2], window));
+      CAPTURE(width);
+      CHECK(relative_error(at::cat(y), ops::causal_conv1d(in[0], in[1], in[2], layout)) <=
+            (type == at::kDouble ? 1e-14 : 1e-6));
+      CHECK(window.equal(in[0].narrow(0, 12 - (width - 1), width - 1)));
+      at::Tensor other = at::zeros({width, 5}, window.options());
+      CHECK_THROWS_AS(ops::causal_conv1d_step(in[0].narrow(0, 0, 1), in[1], in[2], other),
+                      std::invalid_argument);
+    }
+  }
+}
+
 TEST_CASE("causal_conv1d refuses shapes that do not fit") {
   const auto layout = test::layout_of({4});
   CHECK_THROWS_AS(ops::causal_conv1d(at::ones({3, 2}), at::ones({2, 4}), at::ones({2}), layout),

@@ -208,6 +208,28 @@ TEST_CASE("ssd keeps packed sequences apart") {
   }
 }
 
+TEST_CASE("ssd_step walks a sequence as ssd does, and ends in its final state") {
+  const auto layout = test::layout_of({70});
+  for (const auto type : {at::kDouble, at::kFloat}) {
+    const auto inputs = test::converted(random_inputs(70, 6, 5, 2, 4, 80), type);
+    Tensors y;
+    at::Tensor state = at::zeros({6, 5, 4}, at::TensorOptions().dtype(type));
+    for (int64_t t = 0; t < 70; ++t) {
+      auto token = inputs;
+      for (const size_t i : {0, 1, 3, 4}) token[i] = inputs[i].narrow(0, t, 1);
+      y.push_back(ops::ssd_step(inputs_of(token), state));
+    }
+    const double tolerance = type == at::kDouble ? 1e-13 : 2e-6;
+    CHECK(relative_error(at::cat(y), ops::ssd(inputs_of(inputs), layout, 16)) <= tolerance);
+    CHECK(relative_error(state, ops::ssd_final_state(inputs_of(inputs), layout)[0]) <= tolerance);
+    at::Tensor other = at::zeros({6, 4, 5}, state.options());
+    CHECK_THROWS_AS(ops::ssd_step(inputs_of(inputs), state), std::invalid_argument);
+    auto token = inputs;
+    for (const size_t i : {0, 1, 3, 4}) token[i] = inputs[i].narrow(0, 0, 1);
+    CHECK_THROWS_AS(ops::ssd_step(inputs_of(token), other), std::invalid_argument);
+  }
+}
+
 TEST_CASE("ssd gives in evaluation what it gives in training") {
   const auto layout = test::layout_of({50, 20});
   const auto inputs = test::converted(random_inputs(70, 4, 8, 1, 6, 60), at::kFloat);

@@ -1,0 +1,36 @@
+#include "lib/model/decoding.h"
+
+#include <algorithm>
+
+#include "lib/config/names.h"
+
+namespace hax {
+
+StateBytes DecodingState::bytes() const {
+  StateBytes sum;
+  for (const auto& layer : layers) sum += layer->bytes();
+  return sum;
+}
+
+std::string decoding_fault(const ModelConfig& config) {
+  if (config.mode == Statistics::causal) return "";
+  const auto& patterns = config.sparse.patterns;
+  const auto has = [&](PatternKind kind) {
+    return std::find(patterns.begin(), patterns.end(), kind) != patterns.end();
+  };
+  for (PatternKind kind : {PatternKind::lsh, PatternKind::key_selection}) {
+    if (has(kind)) {
+      return "model.mode = paper: " + std::string(name_of(kind)) +
+             " centres and normalises over the whole padded sequence, which a decoder has not seen yet; "
+             "model.mode = causal decodes";
+    }
+  }
+  const bool own_key = has(PatternKind::sliding_window) || has(PatternKind::full) || has(PatternKind::sink);
+  if (has(PatternKind::dilated) && !own_key) {
+    return "model.mode = paper: a query of dilated without any key attends to all positions, later ones "
+           "included; model.mode = causal decodes";
+  }
+  return "";
+}
+
+}  // namespace hax
