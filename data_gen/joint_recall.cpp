@@ -236,28 +236,63 @@ std::string JointRecall::symbol(int32_t token, Role) const {
   return std::to_string(token);
 }
 
-std::vector<int32_t> JointRecall::oracle(const Example& example) const {
-  // Reads like a model: the table up to SEP, then at each question the context that was named last.
+JointRecall::Reading JointRecall::read(const Example& example) const {
+  // Left to right, like a model: the table up to SEP, then at each question the context that was named last.
   const std::vector<int32_t>& tokens = example.tokens;
-  std::vector<int32_t> table(static_cast<size_t>(config_.n_context_max * config_.n_key_max), -1);
-  const auto entry = [&](int32_t context, int32_t key) -> int32_t& {
-    return table[static_cast<size_t>((context - first_context_) * config_.n_key_max + key - first_key_)];
-  };
-  std::vector<int32_t> answers;
-  int32_t context = first_context_;
+  Reading result;
+  result.position.assign(static_cast<size_t>(config_.n_context_max * config_.n_key_max), -1);
+  int64_t row = 0;
   bool asking = false;
   size_t next = 0;
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] == kSeparator) asking = true;
-    if (is_context(tokens[i])) context = tokens[i];
-    if (!asking && is_value(tokens[i]) && i > 0 && is_key(tokens[i - 1]))
-      entry(context, tokens[i - 1]) = tokens[i];
+    if (is_context(tokens[i])) row = (tokens[i] - first_context_) * config_.n_key_max;
+    if (!asking && is_value(tokens[i]) && i > 0 && is_key(tokens[i - 1])) {
+      result.position[static_cast<size_t>(row + tokens[i - 1] - first_key_)] = static_cast<int32_t>(i);
+    }
     if (next < example.scored.size() && static_cast<size_t>(example.scored[next]) == i) {
-      answers.push_back(is_key(tokens[i]) ? entry(context, tokens[i]) : -1);
+      result.asked.push_back(is_key(tokens[i]) ? row + tokens[i] - first_key_ : -1);
       ++next;
     }
   }
+  return result;
+}
+
+std::vector<int32_t> JointRecall::sources(const Example& example) const {
+  const Reading reading = read(example);
+  std::vector<int32_t> result;
+  for (int64_t entry : reading.asked) {
+    result.push_back(entry < 0 ? -1 : reading.position[static_cast<size_t>(entry)]);
+  }
+  return result;
+}
+
+std::vector<int32_t> JointRecall::oracle(const Example& example) const {
+  std::vector<int32_t> answers = sources(example);
+  for (int32_t& answer : answers) {
+    if (answer >= 0) answer = example.tokens[static_cast<size_t>(answer)];
+  }
   return answers;
+}
+
+std::vector<std::string> JointRecall::error_kinds() const {
+  return {"a value of the right key in another context", "a value of the same context", "another value",
+          "not a value"};
+}
+
+size_t JointRecall::error_kind(const Example& example, size_t i, int32_t predicted) const {
+  require_error(example, i, predicted);
+  if (!is_value(predicted)) return 3;
+  const Reading reading = read(example);
+  const int64_t asked = reading.asked[i];
+  size_t kind = 2;
+  for (int64_t entry = 0; entry < static_cast<int64_t>(reading.position.size()); ++entry) {
+    const int32_t position = reading.position[static_cast<size_t>(entry)];
+    if (position < 0 || example.tokens[static_cast<size_t>(position)] != predicted) continue;
+    if (entry % config_.n_key_max == asked % config_.n_key_max) return 0;
+    if (entry / config_.n_key_max == asked / config_.n_key_max) kind = 1;
+  }
+  return kind;
 }
 
 }  // namespace hax

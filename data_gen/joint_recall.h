@@ -35,6 +35,11 @@ class JointRecall : public Task {
   std::vector<Role> roles(const Example& example) const override;
   std::string symbol(int32_t token, Role role) const override;
   std::vector<int32_t> oracle(const Example& example) const override;
+  std::vector<int32_t> sources(const Example& example) const override;
+  // A value that the right key has in another context; one that the right context has for another key; any
+  // other value; none.
+  std::vector<std::string> error_kinds() const override;
+  size_t error_kind(const Example& example, size_t i, int32_t predicted) const override;
 
   const JointRecallConfig& config() const { return config_; }
   // The table's size as the tokens of the first half tell it; {0, 0} when they do not.
@@ -48,6 +53,12 @@ class JointRecall : public Task {
 
  private:
   Size size(int64_t size) const;
+  // The table as a reader meets it. Entries are numbered context * n_key_max + key.
+  struct Reading {
+    std::vector<int32_t> position;  // (entries) of the value in the first half; -1: not given
+    std::vector<int64_t> asked;     // (scored) the entry in question; -1: no key stands there
+  };
+  Reading read(const Example& example) const;
   bool is_value(int32_t token) const { return token >= kBias && token < kBias + config_.n_value; }
   bool is_key(int32_t token) const { return token >= first_key_ && token < first_key_ + config_.n_key_max; }
   bool is_context(int32_t token) const {

@@ -224,18 +224,38 @@ std::string Mqar::symbol(int32_t token, Role role) const {
   return token < half ? "k" + std::to_string(token) : "v" + std::to_string(token - half);
 }
 
-std::vector<int32_t> Mqar::oracle(const Example& example) const {
-  std::vector<int32_t> answers;
+std::vector<int32_t> Mqar::sources(const Example& example) const {
+  std::vector<int32_t> result;
   for (int32_t position : example.scored) {
-    int32_t answer = -1;
-    for (int64_t i = 0; i < context_length() && answer < 0; i += 2) {
-      if (example.tokens[static_cast<size_t>(i)] == example.tokens[static_cast<size_t>(position)]) {
-        answer = example.tokens[static_cast<size_t>(i) + 1];
-      }
+    const int32_t key = example.tokens[static_cast<size_t>(position)];
+    int32_t source = -1;
+    for (int32_t i = 0; i < context_length() && source < 0; i += 2) {
+      if (example.tokens[static_cast<size_t>(i)] == key) source = i + 1;
     }
-    answers.push_back(answer);
+    result.push_back(source);
+  }
+  return result;
+}
+
+std::vector<int32_t> Mqar::oracle(const Example& example) const {
+  std::vector<int32_t> answers = sources(example);
+  for (int32_t& answer : answers) {
+    if (answer >= 0) answer = example.tokens[static_cast<size_t>(answer)];
   }
   return answers;
+}
+
+std::vector<std::string> Mqar::error_kinds() const {
+  return {"a value of another key", "another value", "not a value"};
+}
+
+size_t Mqar::error_kind(const Example& example, size_t i, int32_t predicted) const {
+  require_error(example, i, predicted);
+  if (predicted < config_.vocab_size / 2 || predicted >= config_.vocab_size) return 2;
+  for (int64_t at = 1; at < context_length(); at += 2) {
+    if (example.tokens[static_cast<size_t>(at)] == predicted) return 0;
+  }
+  return 1;
 }
 
 }  // namespace hax

@@ -30,6 +30,10 @@ class Mqar : public Task {
   std::vector<Role> roles(const Example& example) const override;
   std::string symbol(int32_t token, Role role) const override;
   std::vector<int32_t> oracle(const Example& example) const override;
+  std::vector<int32_t> sources(const Example& example) const override;
+  // A value of another key of the context; any other value; none.
+  std::vector<std::string> error_kinds() const override;
+  size_t error_kind(const Example& example, size_t i, int32_t predicted) const override;
 
   const MqarConfig& config() const { return config_; }
 

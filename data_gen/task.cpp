@@ -34,4 +34,14 @@ std::string_view role_name(Role role) {
   throw std::invalid_argument("role_name: " + std::to_string(static_cast<int>(role)));
 }
 
+void Task::require_error(const Example& example, size_t i, int32_t predicted) {
+  if (i >= example.targets.size()) {
+    throw std::invalid_argument("error_kind: answer " + std::to_string(i) + " of " +
+                                std::to_string(example.targets.size()));
+  }
+  if (predicted == example.targets[i]) {
+    throw std::invalid_argument("error_kind: " + std::to_string(predicted) + " is the right answer");
+  }
+}
+
 }  // namespace hax

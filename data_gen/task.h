@@ -54,6 +54,18 @@ class Task {
   virtual std::string symbol(int32_t token, Role role) const = 0;     // "c3", "k12", "v5", "BOS"
   // The right answers, from tokens before each scored position alone. (scored)
   virtual std::vector<int32_t> oracle(const Example& example) const = 0;
+  // The earlier position of the token that holds each answer, -1 where no token does: the distance from
+  // question to answer is scored position - source. The example has no fault. (scored)
+  virtual std::vector<int32_t> sources(const Example& example) const = 0;
+
+  // What a wrong prediction can be, nearest to right first: where several kinds hold, the first counts.
+  virtual std::vector<std::string> error_kinds() const = 0;
+  // The kind of predicting `predicted` at scored position i, an index into error_kinds(). The example has no
+  // fault. Throws std::invalid_argument when `predicted` is the right answer or there is no such position.
+  virtual size_t error_kind(const Example& example, size_t i, int32_t predicted) const = 0;
+
+ protected:
+  static void require_error(const Example& example, size_t i, int32_t predicted);
 };
 
 }  // namespace hax

@@ -100,6 +100,34 @@ TEST_CASE("joint recall: every drawn example is one, and the oracle solves it") 
   }
 }
 
+TEST_CASE("joint recall: sources and kinds of errors, by hand") {
+  const JointRecall task(sizes(2, 2, 2, 2));
+  // Keys 26 27, contexts 28 29: (c0, k0) 10, (c0, k1) 11, (c1, k0) 12, (c1, k1) 10.
+  Example example;
+  example.tokens = {1,                   //
+                    29, 26, 12, 27, 10,  //
+                    28, 27, 11, 26, 10,  //
+                    4,                   //
+                    28, 26, 10, 27, 11,  //
+                    29, 26, 12, 27, 10};
+  example.scored = {13, 15, 18, 20};
+  example.targets = {10, 11, 12, 10};
+  example.slices = {2, 2};
+  REQUIRE(task.fault(example) == "");
+  CHECK(task.sources(example) == std::vector<int32_t>{10, 8, 3, 5});
+  CHECK(task.error_kinds().size() == 4);
+  CHECK(task.error_kind(example, 0, 12) == 0);  // (c1, k0)
+  CHECK(task.error_kind(example, 0, 11) == 1);  // (c0, k1)
+  CHECK(task.error_kind(example, 0, 13) == 2);
+  CHECK(task.error_kind(example, 0, 26) == 3);
+  CHECK(task.error_kind(example, 0, 99) == 3);
+  CHECK(task.error_kind(example, 1, 10) == 0);  // both (c1, k1) and (c0, k0): the right key goes first
+  CHECK(task.error_kind(example, 3, 11) == 0);
+  CHECK(task.error_kind(example, 3, 12) == 1);
+  CHECK_THROWS_AS(task.error_kind(example, 0, 10), std::invalid_argument);
+  CHECK_THROWS_AS(task.error_kind(example, 4, 11), std::invalid_argument);
+}
+
 TEST_CASE("joint recall: the checker rejects every change of one token") {
   const JointRecall task(sizes(2, 3, 2, 3));
   for (int64_t index = 0; index < task.sizes(); ++index) {

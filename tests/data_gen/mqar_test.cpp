@@ -124,6 +124,22 @@ TEST_CASE("mqar: every drawn example is one, and the oracle solves it") {
   }
 }
 
+TEST_CASE("mqar: sources and kinds of errors, by hand") {
+  const Mqar task(config_of(20, 16, 2, 0.01, false));
+  Example example;
+  example.tokens = {2, 18, 4, 17, 0, 0, 4, 0, 0, 0, 0, 0, 2, 0, 0, 0};
+  example.scored = {6, 12};
+  example.targets = {17, 18};
+  example.slices = {2, 16};
+  REQUIRE(task.fault(example) == "");
+  CHECK(task.sources(example) == std::vector<int32_t>{3, 1});
+  CHECK(task.error_kinds().size() == 3);
+  CHECK(task.error_kind(example, 0, 18) == 0);
+  CHECK(task.error_kind(example, 0, 19) == 1);
+  CHECK(task.error_kind(example, 0, 5) == 2);
+  CHECK_THROWS_AS(task.error_kind(example, 1, 18), std::invalid_argument);
+}
+
 TEST_CASE("mqar: the checker rejects mutated examples") {
   const Mqar task(config_of(64, 32, 4, 0.5, false));
   const Example good = drawn(task, 0);
