@@ -1,6 +1,7 @@
 // What the ops of lib/ops share in choosing an implementation and in handing tensors to CPU kernels.
 #pragma once
 
+#include "lib/ops/cpu/reduce.h"
 #include "lib/ops/cpu/rows.h"
 #include "lib/ops/layout.h"
 
@@ -32,6 +33,17 @@ inline at::Tensor as_rows(const at::Tensor& x) {
 
 inline cpu::ConstRows const_rows(const at::Tensor& rows) {
   return {rows.const_data_ptr<float>(), rows.stride(0)};
+}
+
+// (parts, ...) -> (...): what the tasks of a kernel wrote apart, summed in their order.
+inline at::Tensor sum_of_parts(const at::Tensor& parts) {
+  if (parts.size(0) == 1) return parts[0];
+  at::Tensor sum = at::empty(parts.sizes().slice(1), parts.options());
+  const int64_t n = sum.numel();
+  at::parallel_for(0, n, 4096, [&](int64_t begin, int64_t end) {
+    cpu::sum_parts(parts.const_data_ptr<float>(), parts.size(0), n, sum.data_ptr<float>(), begin, end);
+  });
+  return sum;
 }
 
 }  // namespace hax::ops

@@ -5,7 +5,6 @@
 #include <sstream>
 #include <stdexcept>
 
-#include "lib/ops/cpu/reduce.h"
 #include "lib/ops/cpu/ssd.h"
 #include "lib/ops/dispatch.h"
 
@@ -221,13 +220,15 @@ class CpuSsd : public torch::autograd::Function<CpuSsd> {
     at::parallel_for(0, plan.tasks(), 1, [&](int64_t begin, int64_t end) {
       cpu::ssd_backward(plan, in, saved[5].const_data_ptr<float>(), const_rows(dy), out, begin, end);
     });
-    std::vector<at::Tensor> d_heads;
-    for (int64_t i = 0; i < 3; ++i) {
-      d_heads.push_back(at::empty({H}, x.options()));
-      cpu::sum_parts(per_head_data + i * batch * H, batch, H, d_heads.back().data_ptr<float>(), 0, H);
-    }
-    return {dx,         ddt,        d_heads[0],   over_blocks(dB), over_blocks(dC),
-            d_heads[1], d_heads[2], at::Tensor(), at::Tensor()};
+    return {dx,
+            ddt,
+            sum_of_parts(per_head[0]),
+            sum_of_parts(dB),
+            sum_of_parts(dC),
+            sum_of_parts(per_head[1]),
+            sum_of_parts(per_head[2]),
+            at::Tensor(),
+            at::Tensor()};
   }
 
  private:
@@ -237,16 +238,6 @@ class CpuSsd : public torch::autograd::Function<CpuSsd> {
     const int64_t H = heads.size(1);
     return {const_rows(x), const_rows(dt), const_rows(B),   const_rows(C),
             per_head,      per_head + H,   per_head + 2 * H};
-  }
-
-  static at::Tensor over_blocks(const at::Tensor& parts) {
-    if (parts.size(0) == 1) return parts[0];
-    at::Tensor sum = at::empty(parts.sizes().slice(1), parts.options());
-    const int64_t n = sum.numel();
-    at::parallel_for(0, n, 4096, [&](int64_t begin, int64_t end) {
-      cpu::sum_parts(parts.const_data_ptr<float>(), parts.size(0), n, sum.data_ptr<float>(), begin, end);
-    });
-    return sum;
   }
 };
 

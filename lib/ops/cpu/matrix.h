@@ -15,6 +15,16 @@ typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)), aligned(4)
 inline Vec& vec(float* p) { return *reinterpret_cast<Vec*>(p); }
 inline const Vec& vec(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 
+// Sum of the lanes.
+inline float total(Vec v) {
+  const auto eight = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+                     __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+  const auto four =
+      __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+  const auto two = four + __builtin_shufflevector(four, four, 2, 3, 0, 1);
+  return two[0] + two[1];
+}
+
 constexpr int64_t padded(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
 // A(i, l) = data[i * row + l * column].

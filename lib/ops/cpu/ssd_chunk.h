@@ -16,15 +16,6 @@ constexpr int64_t kChunk = 16;
 typedef int32_t IntVec __attribute__((vector_size(kLanes * sizeof(int32_t))));
 constexpr IntVec kLaneNumbers{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 
-inline float total(Vec v) {
-  const auto eight = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
-                     __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
-  const auto four =
-      __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
-  const auto two = four + __builtin_shufflevector(four, four, 2, 3, 0, 1);
-  return two[0] + two[1];
-}
-
 inline float dot(const float* a, const float* b, int64_t n) {
   Vec sum{};
   for (int64_t i = 0; i < n; i += kLanes) sum += vec(a + i) * vec(b + i);
