@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 
+#include "lib/model/mamba.h"
 #include "lib/model/mamba2.h"
 
 namespace hax {
@@ -9,9 +10,10 @@ namespace hax {
 std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, int64_t layer, uint64_t seed,
                                   const std::string& prefix, ParameterSet& parameters) {
   switch (config.mixer_of(layer)) {
+    case MixerKind::mamba:
+      return std::make_unique<Mamba>(config, layer, seed, prefix, parameters);
     case MixerKind::mamba2:
       return std::make_unique<Mamba2>(config, layer, seed, prefix, parameters);
-    case MixerKind::mamba:
     case MixerKind::attention:
     case MixerKind::constructive:
       break;

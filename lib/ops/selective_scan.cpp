@@ -11,13 +11,12 @@
 namespace hax::ops {
 namespace {
 
-void check(const SelectiveScanInputs& in, const PackedLayout& layout) {
+void check(const SelectiveScanInputs& in, int64_t T) {
   const auto fail = [](const char* name, const at::Tensor& tensor, const char* wanted) {
     std::ostringstream message;
     message << "selective_scan: " << name << " is " << tensor.sizes() << ", wanted " << wanted;
     throw std::invalid_argument(message.str());
   };
-  const int64_t T = layout.total();
   if (in.u.dim() != 2 || in.u.size(0) != T) fail("u", in.u, "(T, d_inner)");
   if (in.B.dim() != 2 || in.B.size(0) != T) fail("B", in.B, "(T, N)");
   const int64_t channels = in.u.size(1), N = in.B.size(1);
@@ -34,7 +33,17 @@ SelectiveScanInputs converted(const SelectiveScanInputs& in, at::ScalarType type
           in.C.to(type), in.D.to(type),     in.dt_bias.to(type)};
 }
 
-// Token by token, as the recurrence is written.
+// The recurrence as it is written, for token t; dt after softplus.
+struct Step {
+  at::Tensor h, y;  // (d_inner, N), (d_inner)
+};
+Step advance(const SelectiveScanInputs& in, const at::Tensor& dt, int64_t t, const at::Tensor& h) {
+  const at::Tensor step = dt[t].unsqueeze(1);  // (d_inner, 1)
+  const at::Tensor next = (step * in.A).exp() * h + step * in.B[t] * in.u[t].unsqueeze(1);
+  return {next, (next * in.C[t]).sum(1) + in.D * in.u[t]};
+}
+
+// Token by token.
 at::Tensor reference(const SelectiveScanInputs& given, const PackedLayout& layout) {
   const SelectiveScanInputs in = converted(given, compute_type(given.u));
   const at::Tensor dt = at::softplus(in.delta + in.dt_bias);
@@ -42,9 +51,9 @@ at::Tensor reference(const SelectiveScanInputs& given, const PackedLayout& layou
   for (int64_t b = 0; b < layout.batch(); ++b) {
     at::Tensor h = at::zeros_like(in.A);
     for (int64_t t = layout.offsets[b]; t < layout.offsets[b + 1]; ++t) {
-      const at::Tensor step = dt[t].unsqueeze(1);  // (d_inner, 1)
-      h = (step * in.A).exp() * h + step * in.B[t] * in.u[t].unsqueeze(1);
-      y.push_back((h * in.C[t]).sum(1) + in.D * in.u[t]);
+      const Step step = advance(in, dt, t, h);
+      h = step.h;
+      y.push_back(step.y);
     }
   }
   return at::stack(y).to(given.u.scalar_type());
@@ -137,7 +146,7 @@ class CpuSelectiveScan : public torch::autograd::Function<CpuSelectiveScan> {
 }  // namespace
 
 at::Tensor selective_scan(const SelectiveScanInputs& in, const PackedLayout& layout, Path path) {
-  check(in, layout);
+  check(in, layout.total());
   if (path == Path::reference) return reference(in, layout);
   if (!use_cpu_kernel(path, in.u)) return composite(in, layout).y;
   const SelectiveScanInputs f = converted(in, at::kFloat);
@@ -145,8 +154,22 @@ at::Tensor selective_scan(const SelectiveScanInputs& in, const PackedLayout& lay
                                  wants_gradient({f.u, f.delta, f.A, f.B, f.C, f.D, f.dt_bias}));
 }
 
+at::Tensor selective_scan_step(const SelectiveScanInputs& given, at::Tensor& state) {
+  const at::NoGradGuard no_grad;
+  check(given, 1);
+  if (state.sizes() != given.A.sizes()) {
+    std::ostringstream message;
+    message << "selective_scan_step: state is " << state.sizes() << ", wanted (d_inner, N)";
+    throw std::invalid_argument(message.str());
+  }
+  const SelectiveScanInputs in = converted(given, state.scalar_type());
+  const Step step = advance(in, at::softplus(in.delta + in.dt_bias), 0, state);
+  state = step.h;
+  return step.y.unsqueeze(0).to(given.u.scalar_type());
+}
+
 at::Tensor selective_scan_final_state(const SelectiveScanInputs& in, const PackedLayout& layout) {
-  check(in, layout);
+  check(in, layout.total());
   at::NoGradGuard no_grad;
   return composite(in, layout).states.index_select(0, layout.cu_seqlens.slice(0, 1) - 1);
 }

@@ -23,6 +23,10 @@ struct SelectiveScanInputs {
 at::Tensor selective_scan(const SelectiveScanInputs& in, const PackedLayout& layout,
                           Path path = Path::automatic);
 
+// One token, T = 1: advances state (d_inner, N), fp32 or wider, and returns y (1, d_inner) in u's dtype. A
+// zero state is that of an empty sequence. Not differentiable.
+at::Tensor selective_scan_step(const SelectiveScanInputs& in, at::Tensor& state);
+
 // The state after each sequence's last token, (B, d_inner, N) fp32 or wider; not differentiable.
 at::Tensor selective_scan_final_state(const SelectiveScanInputs& in, const PackedLayout& layout);
 

@@ -26,6 +26,17 @@ inline std::vector<std::string> golden_files(const std::string& prefix) {
   return names;
 }
 
+// The golden language models that are built, at least one of each mixer.
+inline std::vector<std::string> language_model_files() {
+  std::vector<std::string> names;
+  for (const char* prefix : {"lm_mamba_", "lm_mamba2_"}) {
+    const auto files = golden_files(prefix);
+    TORCH_CHECK(!files.empty(), "no golden file ", prefix, "*");
+    names.insert(names.end(), files.begin(), files.end());
+  }
+  return names;
+}
+
 // Official pattern names joined by '+'; "none" gives an empty list. Sets the hash rule too.
 inline void set_patterns(const std::string& official, SparseConfig& sparse) {
   static const std::map<std::string, PatternKind> kKinds = {{"full", PatternKind::full},
@@ -44,6 +55,13 @@ inline void set_patterns(const std::string& official, SparseConfig& sparse) {
     sparse.patterns.push_back(kKinds.at(part));
     begin = end + 1;
   }
+}
+
+// Of the files' "arch" or "model_type".
+inline MixerKind mixer_kind(const std::string& official) {
+  static const std::map<std::string, MixerKind> kKinds = {{"mamba", MixerKind::mamba},
+                                                          {"mamba2", MixerKind::mamba2}};
+  return kKinds.at(official);
 }
 
 // Draws that a golden file stored, by layer.
@@ -84,12 +102,19 @@ struct GoldenLanguageModel {
     m.mode = Statistics::paper;
     m.layers = json.at("num_hidden_layers");
     m.d_model = json.at("hidden_size");
-    m.expand = json.at("expand");
     m.d_state = json.at("state_size");
     m.d_conv = json.at("conv_kernel");
-    m.chunk_size = json.at("chunk_size");
-    m.n_heads = json.at("num_heads");
-    m.n_groups = json.at("n_groups");
+    m.mixer = {mixer_kind(json.at("model_type"))};
+    if (m.has_mixer(MixerKind::mamba)) {
+      // The official Mamba takes its width from here; its "expand" is not read.
+      m.expand = json.at("intermediate_size").get<int64_t>() / m.d_model;
+      m.dt_rank = json.at("time_step_rank");
+    } else {
+      m.expand = json.at("expand");
+      m.chunk_size = json.at("chunk_size");
+      m.n_heads = json.at("num_heads");
+      m.n_groups = json.at("n_groups");
+    }
     if (!json.at("sparse_arch").is_null()) set_patterns(json.at("sparse_arch"), m.sparse);
     m.sparse.k = json.at("sparse_keys");
     m.sparse.hash_bits = json.at("num_hash");

@@ -1,4 +1,5 @@
 // Under `causal`, whole models do not look into the future: whatever comes later, the logits stay.
+#include "lib/config/names.h"
 #include "tests/catch.h"
 #include "tests/model/golden.h"
 
@@ -23,8 +24,9 @@ at::Tensor all_logits(const Config& config, const at::Tensor& tokens, const std:
   return model.forward(model_input(tokens, lengths), draws, at::kFloat).logits;
 }
 
-Config small(std::vector<PatternKind> patterns) {
+Config small(MixerKind mixer, std::vector<PatternKind> patterns) {
   Config config;
+  config.model.mixer = {mixer};
   config.model.d_model = 16;
   config.model.d_state = 4;
   config.model.n_heads = 2;
@@ -61,17 +63,32 @@ const std::vector<std::vector<PatternKind>> kBranches = {{},
                                                          {PatternKind::sliding_window, PatternKind::sink},
                                                          {PatternKind::sliding_window, PatternKind::dilated}};
 
+struct Kind {
+  MixerKind mixer;
+  std::vector<PatternKind> patterns;
+};
+
+// Every mixer with every branch.
+std::vector<Kind> all_kinds() {
+  std::vector<Kind> kinds;
+  for (const MixerKind mixer : {MixerKind::mamba, MixerKind::mamba2}) {
+    for (const auto& patterns : kBranches) kinds.push_back({mixer, patterns});
+  }
+  return kinds;
+}
+
 }  // namespace
 
 TEST_CASE("causal models of every pattern ignore later tokens") {
-  for (const auto& patterns : kBranches) {
+  for (const auto& [mixer, patterns] : all_kinds()) {
     for (const Centring centring : {Centring::running_mean, Centring::none}) {
       for (const HashRule rule : {HashRule::sign, HashRule::argmax}) {
-        Config config = small(patterns);
+        Config config = small(mixer, patterns);
         config.model.sparse.centring = centring;
         config.model.sparse.hash_rule = rule;
         for (int64_t changed : {1, 16, 17, 32}) {
-          CAPTURE(patterns.size(), patterns.empty() ? -1 : static_cast<int>(patterns[0]), changed);
+          CAPTURE(name_of(mixer), patterns.size(), patterns.empty() ? -1 : static_cast<int>(patterns[0]),
+                  changed);
           CHECK(change_before(config, changed) <= 1e-6);
         }
       }
@@ -80,22 +97,23 @@ TEST_CASE("causal models of every pattern ignore later tokens") {
 }
 
 TEST_CASE("paper models look into the future where a pattern depends on context, and nowhere else") {
-  for (const auto& patterns : kBranches) {
-    Config config = small(patterns);
+  for (const auto& [mixer, patterns] : all_kinds()) {
+    Config config = small(mixer, patterns);
     config.model.mode = Statistics::paper;
     const bool leaks = std::any_of(patterns.begin(), patterns.end(), [](PatternKind kind) {
       return kind == PatternKind::lsh || kind == PatternKind::key_selection;
     });
     // The first positions of a dilated pattern have no key, and then attend to the future too.
     const bool empty_rows = patterns == std::vector{PatternKind::dilated};
-    CAPTURE(patterns.size(), patterns.empty() ? -1 : static_cast<int>(patterns[0]));
+    CAPTURE(name_of(mixer), patterns.size(), patterns.empty() ? -1 : static_cast<int>(patterns[0]));
     CHECK((change_before(config, 16) > 1e-6) == (leaks || empty_rows));
   }
 }
 
 TEST_CASE("packed sequences give what each gives alone") {
-  for (const auto& patterns : kBranches) {
-    const Config config = small(patterns);
+  for (const auto& [mixer, patterns] : all_kinds()) {
+    const Config config = small(mixer, patterns);
+    CAPTURE(name_of(mixer), patterns.size());
     const at::Tensor tokens = random_below(20, {47}, 6);
     const at::Tensor together = all_logits(config, tokens, {9, 33, 5});
     const at::Tensor apart = at::cat({all_logits(config, tokens.slice(0, 0, 9), {9}),

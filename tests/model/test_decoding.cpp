@@ -52,7 +52,7 @@ double difference(const ModelConfig& config, at::ScalarType type, uint32_t seed)
   return relative_error(step_logits(model, tokens, type), packed_logits(model, tokens, type));
 }
 
-const std::vector<MixerKind> kMixers = {MixerKind::mamba2};
+const std::vector<MixerKind> kMixers = {MixerKind::mamba, MixerKind::mamba2};
 
 const std::vector<std::vector<PatternKind>> kBranches = {
     {},
@@ -106,8 +106,12 @@ TEST_CASE("mixers in turn, uneven budgets and groups of heads decode too") {
 }
 
 TEST_CASE("patterns keep the keys that a later query can reach, and no other") {
-  for (const MixerKind mixer : {MixerKind::mamba2}) {
-    const auto bytes = [&](std::vector<PatternKind> patterns, int64_t length) {
+  // A layer's floats beside the keys: d_inner * d_state of scan state and 3 inputs of the convolution, which
+  // reads d_inner channels (Mamba), or d_inner + 2 d_state (Mamba2).
+  for (const auto& [mixer, floats] : {std::pair<MixerKind, int64_t>{MixerKind::mamba, 32 * 4 + 32 * 3},
+                                      {MixerKind::mamba2, 32 * 4 + 40 * 3}}) {
+    CAPTURE(name_of(mixer));
+    const auto bytes = [mixer = mixer](std::vector<PatternKind> patterns, int64_t length) {
       return bytes_after(small(mixer, std::move(patterns)), length);
     };
     // Two layers of fp32 keys (4) and values (32) with their positions.
@@ -115,8 +119,7 @@ TEST_CASE("patterns keep the keys that a later query can reach, and no other") {
     const int64_t base = bytes({}, 100).recurrent;
     CHECK(bytes({}, 100).kept_keys == 0);
     CHECK(bytes({}, 1).recurrent == base);
-    // d_inner * d_state of scan state and (d_inner + 2 d_state) * 3 of convolution.
-    CHECK(base == 2 * 4 * (32 * 4 + 40 * 3));
+    CHECK(base == 2 * 4 * floats);
     // The next query reaches back over width - 1 keys and its own.
     CHECK(bytes({PatternKind::sliding_window}, 100).kept_keys == 7 * kKey);
     CHECK(bytes({PatternKind::sliding_window}, 4).kept_keys == 4 * kKey);

@@ -1,4 +1,5 @@
-// Whole Mamba2 models against the official code (paper mode): logits, losses, accuracy and every gradient.
+// Whole Mamba and Mamba2 models against the official code (paper mode): logits, losses, accuracy and every
+// gradient.
 #include "lib/ops/cross_entropy.h"
 #include "tests/catch.h"
 #include "tests/model/golden.h"
@@ -10,10 +11,8 @@ constexpr double kOutput = 6e-6, kGradient = 3e-5, kMlpGradient = 2e-5;
 
 }  // namespace
 
-TEST_CASE("Mamba2 language models meet the official code", "[golden]") {
-  const auto files = golden_files("lm_mamba2");
-  REQUIRE(!files.empty());
-  for (const auto& name : files) {
+TEST_CASE("language models meet the official code", "[golden]") {
+  for (const auto& name : language_model_files()) {
     CAPTURE(name);
     const GoldenLanguageModel golden(name);
     auto model = golden.model();

@@ -1,5 +1,5 @@
-// The Mamba2 mixer with every pattern against the official code's numbers (paper mode): outputs, the
-// attention branch, the ranking loss and every gradient.
+// The Mamba and Mamba2 mixers with every pattern against the official code's numbers (paper mode): outputs,
+// the attention branch, the ranking loss and every gradient.
 #include <iostream>
 
 #include "lib/model/mixer.h"
@@ -25,12 +25,18 @@ struct GoldenMixer {
       return nlohmann::json::parse(file.metadata().at(key)).get<int64_t>();
     };
     config.mode = Statistics::paper;
+    config.mixer = {mixer_kind(file.metadata().at("arch"))};
+    const bool mamba2 = config.has_mixer(MixerKind::mamba2);
     config.layers = 1;
     config.d_model = number("d_model");
     config.expand = number("d_inner") / config.d_model;
     config.d_state = number("d_state");
-    config.n_heads = number("n_heads");
-    config.n_groups = number("n_groups");
+    if (mamba2) {
+      config.n_heads = number("n_heads");
+      config.n_groups = number("n_groups");
+    } else {
+      config.dt_rank = number("dt_rank");
+    }
     config.sparse.k = number("k");
     config.sparse.hash_bits = number("num_hash");
     config.sparse.max_length = number("data_max_length");
@@ -39,7 +45,7 @@ struct GoldenMixer {
     scored_lengths = nlohmann::json::parse(file.metadata().at("real_lengths")).get<std::vector<int64_t>>();
     // The official Mamba2 skips its masks when the batch or the length is 1: padded rows are then real ones.
     lengths = scored_lengths;
-    if (lengths.size() == 1 || L == 1) lengths.assign(lengths.size(), L);
+    if (mamba2 && (lengths.size() == 1 || L == 1)) lengths.assign(lengths.size(), L);
   }
 
   // (B, L, ...) -> the rows that the layout counts as real.
@@ -111,23 +117,22 @@ void check_pattern(const GoldenMixer& golden, const std::string& pattern) {
 
 }  // namespace
 
-TEST_CASE("Mamba2 mixers meet the official code", "[golden]") {
-  const auto files = golden_files("mixer_mamba2");
-  REQUIRE(!files.empty());
-  for (const auto& name : files) {
-    const GoldenMixer golden(name);
-    for (const auto& pattern : golden.patterns) check_pattern(golden, pattern);
+TEST_CASE("mixers meet the official code", "[golden]") {
+  for (const char* prefix : {"mixer_mamba.", "mixer_mamba_", "mixer_mamba2"}) {
+    const auto files = golden_files(prefix);
+    REQUIRE(!files.empty());
+    for (const auto& name : files) {
+      const GoldenMixer golden(name);
+      for (const auto& pattern : golden.patterns) check_pattern(golden, pattern);
+    }
   }
 }
 
 TEST_CASE("golden files of parts that are not built are named", "[golden]") {
-  for (const char* prefix : {"mixer_mamba.", "mixer_mamba_", "lm_mamba_", "lm_samba", "selective_scan"}) {
-    for (const auto& name : golden_files(prefix)) {
-      std::cout << "not run: " << name
-                << " (its mixer is not built; the sparse branch of mixer files is compared)\n";
-    }
+  for (const auto& name : golden_files("lm_samba")) {
+    std::cout << "not run: " << name << " (Samba is not built)\n";
   }
-  for (const auto& name : golden_files("lm_mamba2")) {
+  for (const auto& name : golden_files("lm_mamba")) {
     std::cout << "not run: the bf16/ tensors of " << name
               << " (training with weights held in bf16 is not built)\n";
   }

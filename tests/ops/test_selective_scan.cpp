@@ -118,6 +118,27 @@ TEST_CASE("selective_scan holds over two thousand tokens") {
   check_close(test::output_and_gradients(scan_on(layout, Path::composite), exact, upstream), expected, 1e-12);
 }
 
+TEST_CASE("selective_scan_step walks a sequence as selective_scan does, and ends in its final state") {
+  const auto layout = test::layout_of({70});
+  for (const auto type : {at::kDouble, at::kFloat}) {
+    const auto inputs = test::converted(random_inputs(70, 6, 4, 80), type);
+    const auto token_of = [&](int64_t t) {
+      Tensors token = inputs;
+      for (const size_t i : {0, 1, 3, 4}) token[i] = inputs[i].narrow(0, t, 1);
+      return inputs_of(token);
+    };
+    Tensors y;
+    at::Tensor state = at::zeros({6, 4}, at::TensorOptions().dtype(type));
+    for (int64_t t = 0; t < 70; ++t) y.push_back(ops::selective_scan_step(token_of(t), state));
+    const double tolerance = type == at::kDouble ? 1e-13 : 2e-6;
+    CHECK(relative_error(at::cat(y), ops::selective_scan(inputs_of(inputs), layout)) <= tolerance);
+    CHECK(relative_error(state, ops::selective_scan_final_state(inputs_of(inputs), layout)[0]) <= tolerance);
+    at::Tensor other = at::zeros({4, 6}, state.options());
+    CHECK_THROWS_AS(ops::selective_scan_step(inputs_of(inputs), state), std::invalid_argument);
+    CHECK_THROWS_AS(ops::selective_scan_step(token_of(0), other), std::invalid_argument);
+  }
+}
+
 TEST_CASE("selective_scan's last state is the recurrence's") {
   const auto layout = test::layout_of({40, 1, 7});
   const auto in = random_inputs(48, 5, 3, 90);

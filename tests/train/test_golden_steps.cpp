@@ -5,8 +5,8 @@
 
 namespace hax::test {
 
-TEST_CASE("five AdamW steps of Mamba2 models meet the official code", "[golden]") {
-  for (const auto& name : golden_files("lm_mamba2")) {
+TEST_CASE("five AdamW steps meet the official code", "[golden]") {
+  for (const auto& name : language_model_files()) {
     CAPTURE(name);
     const GoldenLanguageModel golden(name);
     auto model = golden.model();
