@@ -45,6 +45,7 @@ int main(int argc, char** argv) {
   add_config(app, action);
   add_inspect(app, action);
   add_bench(app, action);
+  add_convert(app, action);
 
   try {
     app.parse(argc, argv);

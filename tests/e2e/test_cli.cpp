@@ -185,7 +185,7 @@ TEST_CASE("bad use ends with status 2 or 3 and says what would do", "[e2e]") {
 }
 
 TEST_CASE("help, version and config print results on stdout", "[e2e]") {
-  for (const char* command : {"gen-data", "train", "eval", "config", "inspect", "bench"}) {
+  for (const char* command : {"gen-data", "train", "eval", "config", "inspect", "bench", "convert"}) {
     const auto help = run_hax({command, "--help"});
     CAPTURE(command);
     CHECK(help.status == 0);
