@@ -24,7 +24,10 @@ bool opens_line(Role role, Role previous, bool first) {
       return false;
     case Role::query:
     case Role::filler:
+    case Role::special:
       return previous != role;
+    case Role::answer:
+      return previous == Role::separator;
     default:
       return false;
   }
@@ -52,13 +55,13 @@ std::string draw(const Task& task, const Example& example) {
     std::string word = task.symbol(example.tokens[i], roles[i]);
     // Fillers are shown by their id, which needs no second telling.
     if (roles[i] != Role::filler) word += "(" + std::to_string(example.tokens[i]) + ")";
-    if (roles[i] == Role::value || roles[i] == Role::pair_value) word = "=" + word;
-    if (roles[i] == Role::answer) word = "=" + word;
+    const bool answers = roles[i] == Role::answer && i > 0 && roles[i - 1] == Role::query_key;
+    const bool glued = answers || roles[i] == Role::value || roles[i] == Role::pair_value;
+    if (glued) word = "=" + word;
     if (scored) {
       const Role answer = task.spec().target_kind == TargetKind::label ? Role::pair_value : Role::answer;
       word += "? [" + task.symbol(example.targets[next++], answer) + "]";
     }
-    const bool glued = word[0] == '=';
     const bool opens = opens_line(roles[i], i > 0 ? roles[i - 1] : roles[i], i == 0);
     if (opens || (column + word.size() + 1 > kWidth && !glued)) {
       if (i > 0) out << '\n';

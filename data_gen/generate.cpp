@@ -13,8 +13,14 @@
 namespace hax {
 namespace {
 
-// Examples drawn between two looks at should_stop; also what bounds the memory of undecoded examples.
+// Examples drawn between two looks at should_stop, fewer where they are long: it bounds the memory that
+// examples take before they are encoded.
 constexpr int64_t kBlock = 8192;
+constexpr int64_t kBlockTokens = int64_t{1} << 25;
+
+int64_t block_examples(const DataSpec& spec) {
+  return std::clamp<int64_t>(kBlockTokens / spec.padded_tokens, 1, kBlock);
+}
 
 class Stopwatch {
  public:
@@ -49,9 +55,10 @@ class Generator {
   // False when should_stop said so.
   bool draw(Split split, SplitColumns& columns) {
     const int64_t n = examples_of(data_, split);
-    for (int64_t begin = 0; begin < n; begin += kBlock) {
+    const int64_t block = block_examples(task_.spec());
+    for (int64_t begin = 0; begin < n; begin += block) {
       if (options_.should_stop && options_.should_stop()) return false;
-      const int64_t count = std::min(kBlock, n - begin);
+      const int64_t count = std::min(block, n - begin);
       draw_block(split, begin, count);
       Stopwatch watch(report_.encode_seconds);
       columns.append(std::span(block_).first(static_cast<size_t>(count)), threads_);
@@ -69,12 +76,14 @@ class Generator {
     hashes_.resize(block_.size());
     {
       Stopwatch watch(report_.draw_seconds);
-      parallel_for(count, 256, threads_, [&](int64_t first, int64_t last) {
-        for (auto i = static_cast<size_t>(first); i < static_cast<size_t>(last); ++i) {
-          draw_example(task_, data_.seed, split, begin + static_cast<int64_t>(i), 0, block_[i]);
-          hashes_[i] = hash_tokens(block_[i].tokens);
-        }
-      });
+      // Long examples one by one, so that a few of them keep all threads busy.
+      parallel_for(count, std::clamp<int64_t>(count / 32, 1, 256), threads_,
+                   [&](int64_t first, int64_t last) {
+                     for (auto i = static_cast<size_t>(first); i < static_cast<size_t>(last); ++i) {
+                       draw_example(task_, data_.seed, split, begin + static_cast<int64_t>(i), 0, block_[i]);
+                       hashes_[i] = hash_tokens(block_[i].tokens);
+                     }
+                   });
     }
     // In order of index on one thread: the earlier example keeps its draw.
     Stopwatch watch(report_.deduplicate_seconds);
@@ -120,8 +129,7 @@ void check_counts(const Task& task, const DataConfig& data) {
   for (int64_t size = 0; size < sizes; ++size) {
     int64_t wanted = 0;
     for (Split split : kSplits) {
-      const int64_t n = examples_of(data, split);
-      wanted += n / sizes + (size < n % sizes ? 1 : 0);
+      wanted += task.count_at(size, examples_of(data, split));
     }
     const double exist = std::round(std::exp2(std::min(task.log2_distinct(size), 62.0)));
     if (static_cast<double>(wanted) > exist) {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "data_gen/combinatorics.h"
 #include "lib/base/error.h"
 
 namespace hax {
@@ -20,23 +21,7 @@ void require_range(const std::string& name, int64_t low, int64_t high) {
   require(high <= 4096, name + "_max", "must be at most 4096, found " + std::to_string(high));
 }
 
-// A uniform permutation of 0..n-1 (Fisher-Yates, inside out).
-void permutation(RandomStream& random, int64_t n, int32_t* out) {
-  out[0] = 0;
-  for (int32_t i = 1; i < n; ++i) {
-    const uint32_t j = random.below(static_cast<uint32_t>(i) + 1);
-    out[i] = out[j];
-    out[j] = i;
-  }
-}
-
 int64_t half_length(JointRecall::Size size) { return size.n_context * (2 * size.n_key + 1); }
-
-double log2_factorial(int64_t n) {
-  double sum = 0.0;
-  for (int64_t i = 2; i <= n; ++i) sum += std::log2(static_cast<double>(i));
-  return sum;
-}
 
 }  // namespace
 
@@ -107,7 +92,7 @@ std::vector<int32_t> JointRecall::scored_positions(Size size) {
 }
 
 void JointRecall::example(RandomStream& random, int64_t index, Example& result) const {
-  const auto [contexts, keys] = size(index % sizes());
+  const auto [contexts, keys] = size(size_at(index));
   const auto entries = static_cast<size_t>(contexts * keys);
   std::vector<int32_t> scratch(entries + static_cast<size_t>(contexts + keys));
   int32_t* const table = scratch.data();  // (contexts, keys) value tokens

@@ -48,11 +48,11 @@ class JointRecall : public Task {
     int64_t n_key = 0;
   };
   Size size_of(const std::vector<int32_t>& tokens) const;
+  Size size(int64_t size) const;  // 0 <= size < sizes()
   // Ascending positions of the second half's keys in an example of this size.
   static std::vector<int32_t> scored_positions(Size size);
 
  private:
-  Size size(int64_t size) const;
   // The table as a reader meets it. Entries are numbered context * n_key_max + key.
   struct Reading {
     std::vector<int32_t> position;  // (entries) of the value in the first half; -1: not given

@@ -1,49 +1,40 @@
 // Multi-query associative recall (Arora et al., "Zoology", ICLR 2024; zoology/data/multiquery_ar.py).
 //
 // K = num_kv_pairs distinct keys of [1, V/2) and distinct values of [V/2, V) open the sequence as
-// k0 v0 k1 v1 ..., C = 2K tokens. Behind them lie S = (L - C)/2 query slots, slot g at position C + 2g,
-// with weights (g + 1)^(power_a - 1). K slots are drawn without replacement, one after the other: the
-// i-th drawn asks for key i, so that early keys tend to be asked early. The label at a slot is the key's
-// value; answers never enter the input. Every other token after the context is 0, or, under
-// random_non_queries, uniform over [0, V).
+// k0 v0 k1 v1 ...; each key is asked once (key_value_recall.h). Order of draws: keys, values, slots, fillers.
 //
-// Order of draws: keys, values, slots, fillers. Fillers come last, so pairs and labels are the same with
-// and without random_non_queries.
+// input_seq_len and num_kv_pairs list the sizes of a mix, `weights` their relative numbers of examples.
 #pragma once
 
-#include "data_gen/task.h"
+#include "data_gen/key_value_recall.h"
 #include "lib/config/config.h"
 
 namespace hax {
 
-class Mqar : public Task {
+class Mqar : public KeyValueRecall {
  public:
   explicit Mqar(const MqarConfig& config);  // throws UsageError naming the key
 
-  const DataSpec& spec() const override { return spec_; }
+  // Of one size, the two lists are plain numbers and there are no weights.
   std::string parameters() const override;
-  int64_t sizes() const override { return 1; }
-  std::string size_name(int64_t size) const override;
-  double log2_distinct(int64_t size) const override;
-  void example(RandomStream& random, int64_t index, Example& result) const override;
-  std::string fault(const Example& example) const override;
-  std::vector<Role> roles(const Example& example) const override;
   std::string symbol(int32_t token, Role role) const override;
-  std::vector<int32_t> oracle(const Example& example) const override;
-  std::vector<int32_t> sources(const Example& example) const override;
   // A value of another key of the context; any other value; none.
   std::vector<std::string> error_kinds() const override;
-  size_t error_kind(const Example& example, size_t i, int32_t predicted) const override;
 
   const MqarConfig& config() const { return config_; }
 
+ protected:
+  void draw_context(RandomStream& random, const Shape& shape, int32_t* tokens) const override;
+  std::string context_fault(const std::vector<int32_t>& tokens, const Shape& shape) const override;
+  double log2_contexts(const Shape& shape) const override;
+  bool is_value(int32_t token) const override {
+    return token >= config_.vocab_size / 2 && token < config_.vocab_size;
+  }
+
  private:
-  int64_t context_length() const { return 2 * config_.num_kv_pairs; }
-  int64_t slots() const { return (config_.input_seq_len - context_length()) / 2; }
+  static std::vector<Shape> shapes(const MqarConfig& config);
 
   MqarConfig config_;
-  DataSpec spec_;
-  std::vector<double> mean_wait_;  // (slots) 1 / weight
 };
 
 }  // namespace hax

@@ -44,7 +44,7 @@ void TaskStream::example(int64_t index, Example& result) const {
     if (!held_out_.contains(hash_tokens(result.tokens))) return;
   }
   throw UsageError("data.source: stream finds nothing to draw for " +
-                   task_->size_name(index % task_->sizes()) + ": " + std::to_string(kAttempts) +
+                   task_->size_name(task_->size_at(index)) + ": " + std::to_string(kAttempts) +
                    " draws in a row are held out for evaluation (" + std::to_string(held_out_.size()) +
                    " examples); use fewer evaluation examples or larger sizes");
 }

@@ -30,6 +30,10 @@ std::string_view role_name(Role role) {
       return "query";
     case Role::filler:
       return "filler";
+    case Role::data:
+      return "data";
+    case Role::special:
+      return "special";
   }
   throw std::invalid_argument("role_name: " + std::to_string(static_cast<int>(role)));
 }

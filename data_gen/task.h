@@ -17,17 +17,19 @@ namespace hax {
 // What a token is doing at its position.
 enum class Role : uint8_t {
   bos,
-  context,  // joint recall, first half: opens the block of a context
+  context,  // joint recall, first half: opens the block of a context, at any level
   key,      // joint recall, first half
   value,    // joint recall, first half
   separator,
   query_context,  // joint recall, second half: the context asked about
   query_key,      // joint recall, second half: scored
   answer,         // joint recall, second half: the value, given after the question
-  pair_key,       // MQAR: a key of the context
+  pair_key,       // MQAR: a token of a key of the context
   pair_value,     // MQAR: its value
-  query,          // MQAR: a key asked again: scored
-  filler,         // MQAR: a token without meaning
+  query,          // MQAR: a token of a key asked again, the last one scored
+  filler,         // a token without meaning
+  data,           // selective copying: a token to copy; induction heads: the token behind the special one
+  special,        // induction heads: the special token; scored at the end
 };
 std::string_view role_name(Role role);  // "query key"
 
@@ -39,8 +41,13 @@ class Task {
   // The parameters as canonical JSON (sorted keys, no spaces): what a manifest records.
   virtual std::string parameters() const = 0;
 
-  // Example `index` has size `index % sizes()`.
+  // Sizes take turns: example `index` has size_at(index), and count_at(size, n) of the first n examples have
+  // `size`. Round-robin unless the task says otherwise.
   virtual int64_t sizes() const = 0;
+  virtual int64_t size_at(int64_t index) const { return index % sizes(); }
+  virtual int64_t count_at(int64_t size, int64_t n) const {
+    return n / sizes() + (size < n % sizes() ? 1 : 0);
+  }
   virtual std::string size_name(int64_t size) const = 0;  // "n_context 5, n_key 7"
   // log2 of how many distinct token sequences examples of this size can be.
   virtual double log2_distinct(int64_t size) const = 0;

@@ -5,6 +5,8 @@
 #include <set>
 #include <type_traits>
 
+#include "lib/base/error.h"
+#include "lib/config/check_tasks.h"
 #include "lib/config/fields.h"
 #include "lib/config/names.h"
 #include "lib/config/yaml.h"
@@ -19,15 +21,48 @@ constexpr int64_t kMaxSignBits = 20;             // 2^20 bins
 std::string num(int64_t value) { return std::to_string(value); }
 std::string named(const std::string& key, int64_t value) { return key + " = " + num(value); }
 
+std::vector<Violation> range_violations(const Config& config) {
+  std::vector<Violation> found;
+  const auto require = [&](bool holds, std::vector<std::string> keys, const std::string& message) {
+    if (!holds) found.push_back({std::move(keys), message});
+  };
+  Config copy = config;
+  for (const Field& field : fields_of(copy)) {
+    std::visit(
+        [&](auto* pointer) {
+          using T = std::remove_pointer_t<decltype(pointer)>;
+          if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, double>) {
+            const auto x = static_cast<double>(*pointer);
+            require(std::isfinite(x) && field.range.contains(x), {field.key},
+                    field.key + " = " + field.text() + " must be " + (std::isfinite(x) ? "" : "finite and ") +
+                        "in its range: " + field.range.text());
+          } else if constexpr (std::is_same_v<T, std::vector<int64_t>>) {
+            for (const int64_t element : *pointer) {
+              require(field.range.contains(static_cast<double>(element)), {field.key},
+                      field.key + " = " + field.text() +
+                          " must have elements in their range: " + field.range.text());
+            }
+          } else if constexpr (std::is_same_v<T, std::string>) {
+            const std::string fault = text_fault(*pointer, false);
+            require(fault.empty(), {field.key}, field.key + " = " + shown(*pointer) + " holds " + fault);
+            require(field.range.contains(static_cast<double>(pointer->size())), {field.key},
+                    field.key + " has " + std::to_string(pointer->size()) + " bytes; at most " +
+                        std::to_string(static_cast<int64_t>(field.range.high)) + " are allowed");
+          }
+        },
+        field.value);
+  }
+  return found;
+}
+
 class Checker {
  public:
   explicit Checker(const Config& config) : config_(config) {}
 
   std::vector<Violation> run() {
-    check_ranges();
+    violations_ = range_violations(config_);
     if (!violations_.empty()) return std::move(violations_);  // the arithmetic below relies on the ranges
-    if (config_.task.name == TaskKind::joint_recall) check_joint_recall();
-    if (config_.task.name == TaskKind::mqar) check_mqar();
+    check_task();
     check_model();
     check_sparse();
     check_train();
@@ -39,35 +74,6 @@ class Checker {
     if (!holds) violations_.push_back({std::move(keys), message});
   }
 
-  void check_ranges() {
-    Config copy = config_;
-    for (const Field& field : fields_of(copy)) {
-      std::visit(
-          [&](auto* pointer) {
-            using T = std::remove_pointer_t<decltype(pointer)>;
-            if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, double>) {
-              const auto x = static_cast<double>(*pointer);
-              require(std::isfinite(x) && field.range.contains(x), {field.key},
-                      field.key + " = " + field.text() + " must be " +
-                          (std::isfinite(x) ? "" : "finite and ") + "in its range: " + field.range.text());
-            } else if constexpr (std::is_same_v<T, std::vector<int64_t>>) {
-              for (const int64_t element : *pointer) {
-                require(field.range.contains(static_cast<double>(element)), {field.key},
-                        field.key + " = " + field.text() +
-                            " must have elements in their range: " + field.range.text());
-              }
-            } else if constexpr (std::is_same_v<T, std::string>) {
-              const std::string fault = text_fault(*pointer, false);
-              require(fault.empty(), {field.key}, field.key + " = " + shown(*pointer) + " holds " + fault);
-              require(field.range.contains(static_cast<double>(pointer->size())), {field.key},
-                      field.key + " has " + std::to_string(pointer->size()) + " bytes; at most " +
-                          std::to_string(static_cast<int64_t>(field.range.high)) + " are allowed");
-            }
-          },
-          field.value);
-    }
-  }
-
   // The logarithm of how many different examples a table of this size has.
   static double log_examples(const JointRecallConfig& c, int64_t n_context, int64_t n_key) {
     const auto contexts = static_cast<double>(n_context), keys = static_cast<double>(n_key);
@@ -75,24 +81,12 @@ class Checker {
     return contexts * keys * std::log(static_cast<double>(c.n_value)) + 2 * orders;
   }
 
-  void check_joint_recall() {
-    const JointRecallConfig& c = config_.task.joint_recall;
-    const std::string p = "task.joint_recall.";
-    const bool contexts = c.n_context_min <= c.n_context_max, keys = c.n_key_min <= c.n_key_max;
-    require(contexts, {p + "n_context_min", p + "n_context_max"},
-            named(p + "n_context_min", c.n_context_min) +
-                " must be <= " + named(p + "n_context_max", c.n_context_max));
-    require(keys, {p + "n_key_min", p + "n_key_max"},
-            named(p + "n_key_min", c.n_key_min) + " must be <= " + named(p + "n_key_max", c.n_key_max));
-    require(c.vocab_size == 0 || c.vocab_size >= c.ids(),
-            {p + "vocab_size", p + "n_value", p + "n_key_max", p + "n_context_max"},
-            named(p + "vocab_size", c.vocab_size) +
-                " must be >= 10 reserved ids + n_value + n_key_max + n_context_max = 10 + " + num(c.n_value) +
-                " + " + num(c.n_key_max) + " + " + num(c.n_context_max) + " = " + num(c.ids()) +
-                "; 0 picks the size");
-    check_batches("2 * n_context_max * (2 * n_key_max + 1) + 2", c.padded_tokens(),
-                  {p + "n_context_max", p + "n_key_max"});
-    if (contexts && keys) check_distinct();
+  void check_task() {
+    std::vector<Violation> faults = task_violations(config_.task);
+    if (faults.empty() && config_.task.name == TaskKind::joint_recall) check_distinct();
+    violations_.insert(violations_.end(), faults.begin(), faults.end());
+    const LongestExample longest = longest_example(config_.task);
+    check_batches(longest.formula, longest.tokens, longest.keys);
   }
 
   // Splits hold distinct examples, sizes take turns, so the smallest table must have enough of them.
@@ -118,24 +112,6 @@ class Checker {
                 named(p + "n_value", c.n_value) + " only " +
                 num(std::llround(std::exp(std::min(log_there, 40.0)))) + " exist; ask for fewer, or raise " +
                 p + "n_context_min or " + p + "n_key_min");
-  }
-
-  void check_mqar() {
-    const MqarConfig& c = config_.task.mqar;
-    const std::string p = "task.mqar.";
-    require(c.input_seq_len % 2 == 0, {p + "input_seq_len"},
-            named(p + "input_seq_len", c.input_seq_len) + " must be even");
-    require(
-        c.vocab_size > c.input_seq_len, {p + "vocab_size", p + "input_seq_len"},
-        named(p + "vocab_size", c.vocab_size) + " must be > " + named(p + "input_seq_len", c.input_seq_len));
-    require(4 * c.num_kv_pairs <= c.input_seq_len, {p + "num_kv_pairs", p + "input_seq_len"},
-            "4 * " + p + "num_kv_pairs = 4 * " + num(c.num_kv_pairs) + " = " + num(4 * c.num_kv_pairs) +
-                " must be <= " + named(p + "input_seq_len", c.input_seq_len));
-    require(c.num_kv_pairs <= c.vocab_size / 2 - 1, {p + "num_kv_pairs", p + "vocab_size"},
-            named(p + "num_kv_pairs", c.num_kv_pairs) +
-                " distinct keys must be <= the ids 1 .. vocab_size / 2 - 1: " + num(c.vocab_size) +
-                " / 2 - 1 = " + num(c.vocab_size / 2 - 1));
-    check_batches("input_seq_len", c.input_seq_len, {p + "input_seq_len"});
   }
 
   void check_batches(const std::string& formula, int64_t longest,
@@ -269,6 +245,17 @@ std::vector<std::string> check(const Config& config) {
   std::vector<std::string> messages;
   for (const Violation& violation : violations(config)) messages.push_back(violation.message);
   return messages;
+}
+
+void require_valid(const TaskConfig& task) {
+  Config config;
+  config.task = task;
+  std::vector<Violation> faults = range_violations(config);
+  if (faults.empty()) faults = task_violations(task);
+  if (faults.empty()) return;
+  std::string text;
+  for (const Violation& fault : faults) text += (text.empty() ? "" : "\n") + fault.message;
+  throw UsageError(text);
 }
 
 std::vector<std::string> check_for_training(const Config& config) {

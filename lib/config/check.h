@@ -19,6 +19,9 @@ std::vector<Violation> violations(const Config& config);
 // The messages alone; empty where the configuration can work.
 std::vector<std::string> check(const Config& config);
 
+// Throws UsageError with every message about the named task's section alone, ranges included.
+void require_valid(const TaskConfig& task);
+
 // What training asks for beyond check(): a dataset folder, for validation at least.
 std::vector<std::string> check_for_training(const Config& config);
 

@@ -11,7 +11,16 @@
 
 namespace hax {
 
-enum class TaskKind { joint_recall, mqar };
+enum class TaskKind {
+  joint_recall,
+  multilevel_joint_recall,
+  noisy_joint_recall,
+  mqar,
+  mqar_compositional,
+  mqar_forgetting,
+  induction_heads,
+  selective_copying
+};
 enum class DataSource { file, stream };
 enum class MixerKind { mamba, mamba2, attention, constructive };
 enum class PatternKind { full, sliding_window, sink, dilated, lsh, key_selection };
@@ -38,18 +47,88 @@ struct JointRecallConfig {
   int64_t padded_tokens() const { return 2 * n_context_max * (2 * n_key_max + 1) + 2; }
 };
 
+struct MultilevelJointRecallConfig {
+  std::vector<int64_t> levels = {4, 4, 4};  // symbols of each level, the keys last
+  int64_t n_value = 16;
+  int64_t vocab_size = 0;  // 0: the smallest that holds every id, but at least the paper's 100
+
+  int64_t ids() const;            // 10 reserved, then values, then the levels from the last to the first
+  int64_t padded_tokens() const;  // BOS, the nested table twice with SEP between; at most 2^40 is told
+};
+
+struct NoisyJointRecallConfig {
+  int64_t n_context_min = 4;
+  int64_t n_context_max = 4;
+  int64_t n_key_min = 4;
+  int64_t n_key_max = 4;
+  int64_t n_value = 16;
+  int64_t length = 1024;        // of the model's input
+  int64_t n_noise = 16;         // noise tokens to draw from
+  bool noise_in_blocks = true;  // between the pairs of a block too; false: between blocks alone
+  int64_t vocab_size = 0;       // 0: the smallest that holds every id, but at least 100
+
+  JointRecallConfig table() const { return {n_context_min, n_context_max, n_key_min, n_key_max, n_value, 0}; }
+  int64_t ids() const { return table().ids() + n_noise; }
+  int64_t padded_tokens() const { return length + 1; }  // the model never reads the last answer
+};
+
 struct MqarConfig {
+  int64_t vocab_size = 8192;
+  std::vector<int64_t> input_seq_len = {64};  // of each size
+  std::vector<int64_t> num_kv_pairs = {8};    // of each size
+  std::vector<int64_t> weights;               // relative numbers of examples of the sizes; empty: equal
+  double power_a = 0.01;
+  bool random_non_queries = true;
+
+  int64_t padded_tokens() const {
+    return input_seq_len.empty() ? 0 : *std::max_element(input_seq_len.begin(), input_seq_len.end());
+  }
+};
+
+struct MqarCompositionalConfig {
+  int64_t vocab_size = 8192;
+  int64_t input_seq_len = 64;
+  int64_t num_kv_pairs = 9;  // a square: every first token with every second one
+  double power_a = 0.01;
+  bool random_non_queries = true;
+};
+
+struct MqarForgettingConfig {
   int64_t vocab_size = 8192;
   int64_t input_seq_len = 64;
   int64_t num_kv_pairs = 8;
+  int64_t num_updates = 4;
   double power_a = 0.01;
   bool random_non_queries = true;
+};
+
+struct InductionHeadsConfig {
+  int64_t length = 256;
+  int64_t n_token = 16;
+
+  int64_t ids() const { return 10 + n_token; }  // 0 .. 9 are reserved
+};
+
+struct SelectiveCopyingConfig {
+  int64_t length = 4096;  // data and noise, before the separator
+  int64_t n_data = 16;    // tokens to copy
+  int64_t n_token = 15;   // data tokens to draw from
+  int64_t n_noise = 1;    // noise tokens to draw from
+
+  int64_t ids() const { return 10 + n_token + n_noise; }         // 0 .. 9 are reserved
+  int64_t padded_tokens() const { return length + 1 + n_data; }  // the separator and the copy
 };
 
 struct TaskConfig {
   TaskKind name = TaskKind::joint_recall;
   JointRecallConfig joint_recall;
+  MultilevelJointRecallConfig multilevel_joint_recall;
+  NoisyJointRecallConfig noisy_joint_recall;
   MqarConfig mqar;
+  MqarCompositionalConfig mqar_compositional;
+  MqarForgettingConfig mqar_forgetting;
+  InductionHeadsConfig induction_heads;
+  SelectiveCopyingConfig selective_copying;
 };
 
 struct DataConfig {

@@ -55,24 +55,106 @@ void describe(JointRecallConfig& c, Visitor& v) {
           from_to(0, kMaxTokens));
 }
 
+void describe(MultilevelJointRecallConfig& c, Visitor& v) {
+  v.field(c.levels, "levels",
+          "Symbols of each level, from the outermost contexts to the keys; one level is associative recall, "
+          "two are joint recall.",
+          "symbols", from_to(1, 10000));
+  v.field(c.n_value, "n_value", "Values a table entry is drawn from.", "values", from_to(2, kMaxSize));
+  v.field(c.vocab_size, "vocab_size",
+          "Token ids of the model; 0: the smallest that holds every id, but at least 100.", "tokens",
+          from_to(0, kMaxTokens));
+}
+
+void describe(NoisyJointRecallConfig& c, Visitor& v) {
+  v.field(c.n_context_min, "n_context_min", "Fewest contexts in an example.", "contexts", from_to(1, 4096));
+  v.field(c.n_context_max, "n_context_max", "Most contexts in an example.", "contexts", from_to(1, 4096));
+  v.field(c.n_key_min, "n_key_min", "Fewest keys in a context.", "keys", from_to(1, 4096));
+  v.field(c.n_key_max, "n_key_max", "Most keys in a context.", "keys", from_to(1, 4096));
+  v.field(c.n_value, "n_value", "Values a table entry is drawn from.", "values", from_to(2, kMaxSize));
+  v.field(c.length, "length", "Length of the model's input, noise included.", "tokens",
+          from_to(1, kMaxTokens - 1));
+  v.field(c.n_noise, "n_noise", "Noise tokens to draw from.", "tokens", from_to(1, kMaxSize));
+  v.field(c.noise_in_blocks, "noise_in_blocks",
+          "Put noise between the pairs of a context's block too, not only between blocks.");
+  v.field(c.vocab_size, "vocab_size",
+          "Token ids of the model; 0: the smallest that holds every id, but at least 100.", "tokens",
+          from_to(0, kMaxTokens));
+}
+
+// What the three kinds of associative recall share.
+constexpr const char* kPowerA =
+    "Exponent of the gaps between a pair and its query: small values ask soon, 1 is uniform.";
+constexpr const char* kNonQueries = "Fill the places between queries with random tokens, not with 0.";
+
 void describe(MqarConfig& c, Visitor& v) {
   v.field(c.vocab_size, "vocab_size", "Token ids; keys are drawn from the lower half, values from the upper.",
           "tokens", from_to(1, kMaxTokens));
-  v.field(c.input_seq_len, "input_seq_len", "Length of an example; even.", "tokens", from_to(1, kMaxTokens));
-  v.field(c.num_kv_pairs, "num_kv_pairs", "Key-value pairs in an example, each asked once.", "pairs",
+  v.field(c.input_seq_len, "input_seq_len", "Lengths of examples, one for each size; even.", "tokens",
           from_to(1, kMaxTokens));
-  v.field(c.power_a, "power_a",
-          "Exponent of the gaps between a pair and its query: small values ask soon, 1 is uniform.", "",
-          above(0));
-  v.field(c.random_non_queries, "random_non_queries",
-          "Fill the places between queries with random tokens, not with 0.");
+  v.field(c.num_kv_pairs, "num_kv_pairs",
+          "Key-value pairs in an example, each asked once; one number for each size.", "pairs",
+          from_to(1, kMaxTokens));
+  v.field(c.weights, "weights", "Relative numbers of examples of the sizes; []: equal.", "",
+          from_to(1, kMaxTokens));
+  v.field(c.power_a, "power_a", kPowerA, "", above(0));
+  v.field(c.random_non_queries, "random_non_queries", kNonQueries);
+}
+
+void describe(MqarCompositionalConfig& c, Visitor& v) {
+  v.field(c.vocab_size, "vocab_size",
+          "Token ids; a third each for first key tokens, second key tokens and values.", "tokens",
+          from_to(1, kMaxTokens));
+  v.field(c.input_seq_len, "input_seq_len", "Length of an example; even.", "tokens", from_to(1, kMaxTokens));
+  v.field(c.num_kv_pairs, "num_kv_pairs",
+          "Keys in an example, each asked once; a square: every first token with every second one.", "pairs",
+          from_to(1, kMaxTokens));
+  v.field(c.power_a, "power_a", kPowerA, "", above(0));
+  v.field(c.random_non_queries, "random_non_queries", kNonQueries);
+}
+
+void describe(MqarForgettingConfig& c, Visitor& v) {
+  v.field(c.vocab_size, "vocab_size", "Token ids; keys are drawn from the lower half, values from the upper.",
+          "tokens", from_to(1, kMaxTokens));
+  v.field(c.input_seq_len, "input_seq_len", "Length of an example; even.", "tokens", from_to(1, kMaxTokens));
+  v.field(c.num_kv_pairs, "num_kv_pairs", "Keys in an example, each asked once.", "pairs",
+          from_to(1, kMaxTokens));
+  v.field(c.num_updates, "num_updates", "Keys that get another value behind the pairs.", "keys",
+          from_to(0, kMaxTokens));
+  v.field(c.power_a, "power_a", kPowerA, "", above(0));
+  v.field(c.random_non_queries, "random_non_queries", kNonQueries);
+}
+
+void describe(InductionHeadsConfig& c, Visitor& v) {
+  v.field(c.length, "length", "Length of an example.", "tokens", from_to(3, kMaxTokens));
+  v.field(c.n_token, "n_token", "Ordinary tokens to draw from.", "tokens", from_to(2, kMaxSize));
+}
+
+void describe(SelectiveCopyingConfig& c, Visitor& v) {
+  v.field(c.length, "length", "Data and noise tokens before the separator.", "tokens",
+          from_to(1, kMaxTokens / 4));
+  v.field(c.n_data, "n_data", "Data tokens to copy.", "tokens", from_to(1, kMaxTokens / 4));
+  v.field(c.n_token, "n_token", "Data tokens to draw from.", "tokens", from_to(2, kMaxSize));
+  v.field(c.n_noise, "n_noise", "Noise tokens to draw from.", "tokens", from_to(1, kMaxSize));
 }
 
 void describe(TaskConfig& c, Visitor& v) {
-  v.field(c.name, "name", "Task the examples come from; the other task's section is not read.");
+  v.field(c.name, "name", "Task the examples come from; the other tasks' sections are not read.");
   v.section(c.joint_recall, "joint_recall",
             "Joint recall: a table of contexts and keys, asked a second time.");
-  v.section(c.mqar, "mqar", "Multi-query associative recall, as in Zoology.");
+  v.section(c.multilevel_joint_recall, "multilevel_joint_recall",
+            "Joint recall with contexts inside contexts, to any depth.");
+  v.section(c.noisy_joint_recall, "noisy_joint_recall",
+            "Joint recall at a chosen length: noise stands between the blocks of the table.");
+  v.section(c.mqar, "mqar", "Multi-query associative recall, as in Zoology; of one size or a mix.");
+  v.section(c.mqar_compositional, "mqar_compositional",
+            "Associative recall by keys of two tokens, neither of which tells the value alone.");
+  v.section(c.mqar_forgetting, "mqar_forgetting",
+            "Associative recall where later pairs replace the values of some keys.");
+  v.section(c.induction_heads, "induction_heads",
+            "The token behind the special one is asked for at the end, as in the Mamba paper.");
+  v.section(c.selective_copying, "selective_copying",
+            "Data tokens among noise are copied in their order, as in the Mamba paper.");
 }
 
 void describe(DataConfig& c, Visitor& v) {

@@ -23,8 +23,15 @@ template <class E>
 inline constexpr std::nullptr_t enum_names = nullptr;
 
 template <>
-inline constexpr EnumName<TaskKind> enum_names<TaskKind>[] = {{TaskKind::joint_recall, "joint_recall"},
-                                                              {TaskKind::mqar, "mqar"}};
+inline constexpr EnumName<TaskKind> enum_names<TaskKind>[] = {
+    {TaskKind::joint_recall, "joint_recall"},
+    {TaskKind::multilevel_joint_recall, "multilevel_joint_recall"},
+    {TaskKind::noisy_joint_recall, "noisy_joint_recall"},
+    {TaskKind::mqar, "mqar"},
+    {TaskKind::mqar_compositional, "mqar_compositional"},
+    {TaskKind::mqar_forgetting, "mqar_forgetting"},
+    {TaskKind::induction_heads, "induction_heads"},
+    {TaskKind::selective_copying, "selective_copying"}};
 template <>
 inline constexpr EnumName<DataSource> enum_names<DataSource>[] = {{DataSource::file, "file"},
                                                                   {DataSource::stream, "stream"}};

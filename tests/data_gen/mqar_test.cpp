@@ -21,8 +21,8 @@ namespace {
 MqarConfig config_of(int64_t vocabulary, int64_t length, int64_t pairs, double alpha, bool random) {
   MqarConfig config;
   config.vocab_size = vocabulary;
-  config.input_seq_len = length;
-  config.num_kv_pairs = pairs;
+  config.input_seq_len = {length};
+  config.num_kv_pairs = {pairs};
   config.power_a = alpha;
   config.random_non_queries = random;
   return config;
@@ -43,16 +43,16 @@ struct SlotCounts {
 
   SlotCounts(const MqarConfig& config, int64_t examples) : n(examples) {
     const Mqar task(config);
-    const int64_t context = 2 * config.num_kv_pairs;
+    const int64_t context = 2 * config.num_kv_pairs[0];
     const auto vocabulary = static_cast<size_t>(config.vocab_size);
-    gap_count.assign(static_cast<size_t>(config.num_kv_pairs),
-                     std::vector<double>(static_cast<size_t>((config.input_seq_len - context) / 2)));
+    gap_count.assign(static_cast<size_t>(config.num_kv_pairs[0]),
+                     std::vector<double>(static_cast<size_t>((config.input_seq_len[0] - context) / 2)));
     key_count.assign(vocabulary, 0.0);
     value_count.assign(vocabulary, 0.0);
     filler_count.assign(vocabulary, 0.0);
     for (int64_t i = 0; i < n; ++i) {
       const Example example = drawn(task, i, 1234);
-      std::vector<int64_t> gap(static_cast<size_t>(config.num_kv_pairs), -1);
+      std::vector<int64_t> gap(static_cast<size_t>(config.num_kv_pairs[0]), -1);
       std::vector<bool> scored(example.tokens.size());
       for (int32_t position : example.scored) {
         scored[static_cast<size_t>(position)] = true;
@@ -214,6 +214,46 @@ TEST_CASE("mqar: the count of distinct examples is exact where it can be enumera
   CHECK(distinct.size() == 2 * 4 * 13 * 49);
 }
 
+TEST_CASE("mqar: a mix has examples of its sizes in the weights' proportions") {
+  // Based, figure 2: 100,000 examples of the first size and 20,000 of each other.
+  const MqarConfig config = {
+      8192, {64, 128, 256, 256, 256}, {4, 8, 16, 32, 64}, {100000, 20000, 20000, 20000, 20000}, 0.01, false};
+  const Mqar task(config);
+  CHECK(task.spec().padded_tokens == 256);
+  CHECK(task.size_name(4) == "num_kv_pairs 64, input_seq_len 256");
+  CHECK(task.count_at(0, 180000) == 100000);
+  for (int64_t size = 1; size < 5; ++size) CHECK(task.count_at(size, 180000) == 20000);
+  for (int64_t i = 0; i < 90; ++i) {
+    const Example example = drawn(task, i);
+    const auto size = static_cast<size_t>(task.size_at(i));
+    REQUIRE(task.fault(example) == "");
+    REQUIRE(task.oracle(example) == example.targets);
+    REQUIRE(static_cast<int64_t>(example.tokens.size()) == config.input_seq_len[size]);
+    REQUIRE(static_cast<int64_t>(example.scored.size()) == config.num_kv_pairs[size]);
+    // The same stream draws the same example of a task of this size alone.
+    const Mqar alone(config_of(8192, config.input_seq_len[size], config.num_kv_pairs[size], 0.01, false));
+    REQUIRE(drawn(alone, i).tokens == example.tokens);
+  }
+}
+
+TEST_CASE("mqar: parameters of one size are plain numbers, as they always were") {
+  CHECK(
+      Mqar(MqarConfig{}).parameters() ==
+      R"({"input_seq_len":64,"num_kv_pairs":8,"power_a":0.01,"random_non_queries":true,"vocab_size":8192})");
+  MqarConfig weighted;
+  weighted.weights = {3};
+  CHECK(Mqar(weighted).parameters() == Mqar(MqarConfig{}).parameters());
+  const auto refused = [](const MqarConfig& config) {
+    return message_of<UsageError>([&] { Mqar mqar(config); });
+  };
+  CHECK(mentions(refused({8192, {}, {}, {}, 0.01, true}), "task.mqar.input_seq_len has 0 elements"));
+  CHECK(mentions(refused({8192, {64, 64}, {8}, {}, 0.01, true}), "task.mqar.num_kv_pairs has 1 elements"));
+  CHECK(mentions(refused({8192, {64, 64}, {8, 8}, {1}, 0.01, true}), "task.mqar.weights has 1 elements"));
+  CHECK(
+      mentions(refused({8192, {64, 64}, {8, 17}, {}, 0.01, true}), "4 * task.mqar.num_kv_pairs[1] = 4 * 17"));
+  CHECK(mentions(refused({8192, {64, 64}, {8, 8}, {1048576, 1}, 0.01, true}), "use rounder numbers"));
+}
+
 TEST_CASE("mqar: official examples pass the checker and the oracle", "[golden]") {
   const Safetensors file = Safetensors::open(golden_path("mqar.safetensors"));
   const auto cases = nlohmann::json::parse(file.metadata().at("cases (V, L, K, alpha, random_non_queries)"));
@@ -227,19 +267,19 @@ TEST_CASE("mqar: official examples pass the checker and the oracle", "[golden]")
     const auto labels = file.values<int32_t>(name + "/labels");
     const auto rows = file.info(name + "/inputs").shape.at(0);
     REQUIRE(rows > 0);
-    REQUIRE(file.info(name + "/inputs").shape.at(1) == config.input_seq_len);
+    REQUIRE(file.info(name + "/inputs").shape.at(1) == config.input_seq_len[0]);
     for (int64_t row = 0; row < rows; ++row) {
       Example example;
-      const auto begin = inputs.begin() + row * config.input_seq_len;
-      example.tokens.assign(begin, begin + config.input_seq_len);
-      for (int64_t i = 0; i < config.input_seq_len; ++i) {
-        const int32_t label = labels[static_cast<size_t>(row * config.input_seq_len + i)];
+      const auto begin = inputs.begin() + row * config.input_seq_len[0];
+      example.tokens.assign(begin, begin + config.input_seq_len[0]);
+      for (int64_t i = 0; i < config.input_seq_len[0]; ++i) {
+        const int32_t label = labels[static_cast<size_t>(row * config.input_seq_len[0] + i)];
         if (label == -100) continue;
         example.scored.push_back(static_cast<int32_t>(i));
         example.targets.push_back(label);
       }
-      example.slices = {static_cast<int32_t>(config.num_kv_pairs),
-                        static_cast<int32_t>(config.input_seq_len)};
+      example.slices = {static_cast<int32_t>(config.num_kv_pairs[0]),
+                        static_cast<int32_t>(config.input_seq_len[0])};
       INFO(name << ", row " << row);
       REQUIRE(task.fault(example) == "");
       REQUIRE(task.oracle(example) == example.targets);

@@ -259,8 +259,8 @@ TEST_CASE("a drawing shows every token with its role and marks the scored ones")
   TaskConfig task;
   task.name = TaskKind::mqar;
   task.mqar.vocab_size = 20;
-  task.mqar.input_seq_len = 8;
-  task.mqar.num_kv_pairs = 2;
+  task.mqar.input_seq_len = {8};
+  task.mqar.num_kv_pairs = {2};
   const Example recall = {{7, 14, 2, 11, 2, 5, 7, 19}, {4, 6}, {11, 14}, {2, 8}};
   CHECK(draw(*make_task(task), recall) ==
         "mqar, num_kv_pairs 2, input_seq_len 8, 8 tokens, 2 scored\n"
