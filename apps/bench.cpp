@@ -20,20 +20,21 @@ struct Options {
   bool json = false;
 };
 
-// Mamba2 + HAX on 4 x 4 joint recall, batch 32 of 74 tokens: the step that scripts/quickstart takes most.
-Config default_config() {
-  Config config;
-  config.name = "Mamba2 + HAX, joint recall 4 x 4";
-  config.task.joint_recall = {4, 4, 4, 4, 16, 0};
-  config.model.sparse.patterns = {PatternKind::lsh, PatternKind::key_selection};
-  config.model.sparse.k = 32;
-  config.model.sparse.hash_bits = 4;
-  config.train.batch_size = 32;
-  return config;
-}
+// What is timed without a file, and what --set changes then: Mamba2 + HAX on 4 x 4 joint recall, batch 32 of
+// 74 tokens, the step that scripts/quickstart takes most.
+const std::vector<std::string> kDefaultStep = {"task.joint_recall.n_context_min=4",
+                                               "task.joint_recall.n_context_max=4",
+                                               "task.joint_recall.n_key_min=4",
+                                               "task.joint_recall.n_key_max=4",
+                                               "model.sparse.patterns=[lsh, key_selection]",
+                                               "model.sparse.k=32",
+                                               "model.sparse.hash_bits=4",
+                                               "train.batch_size=32"};
 
 int run_step(const Options& o) {
-  Config config = o.configs.empty() && o.sets.empty() ? default_config() : load_config(o.configs, o.sets);
+  std::vector<std::string> sets = o.configs.empty() ? kDefaultStep : std::vector<std::string>();
+  sets.insert(sets.end(), o.sets.begin(), o.sets.end());
+  Config config = load_config(o.configs, sets);
   if (o.device == "cpu") config.train.device = DeviceKind::cpu;
   if (o.device == "cuda") config.train.device = DeviceKind::cuda;
   const at::Device device = choose_device(config.train.device);
@@ -41,13 +42,14 @@ int run_step(const Options& o) {
   const StepTimes times = bench_step(config, source, device, o.warmup, o.steps);
 
   Table table;
-  table.caption = "Training step: " + (config.name.empty() ? pattern_names(config.model) : config.name);
-  table.columns = {"device",    "threads", "batch",  "tokens",  "parameters",
-                   "median ms", "p10 ms",  "p90 ms", "tokens/s"};
+  table.caption = "Training step" + (config.name.empty() ? "" : ": " + config.name);
+  table.columns = {"device",     "threads",   "mixer",  "patterns", "batch",   "tokens",
+                   "parameters", "median ms", "p10 ms", "p90 ms",   "tokens/s"};
   const double median = quantile(times.milliseconds, 0.5);
-  table.rows = {{device.str(), int64_t{at::get_num_threads()}, config.train.batch_size,
-                 Number{times.tokens_per_step, 0}, times.parameters, Number{median, 2},
-                 Number{quantile(times.milliseconds, 0.1), 2}, Number{quantile(times.milliseconds, 0.9), 2},
+  table.rows = {{device.str(), int64_t{at::get_num_threads()}, mixer_names(config.model),
+                 pattern_names(config.model), config.train.batch_size, Number{times.tokens_per_step, 0},
+                 times.parameters, Number{median, 2}, Number{quantile(times.milliseconds, 0.1), 2},
+                 Number{quantile(times.milliseconds, 0.9), 2},
                  Number{1e3 * times.tokens_per_step / median, 0}}};
   table.notes = {"A step is batch, forward, backward, ranking loss, AdamW and metrics; " +
                  std::to_string(o.steps) + " steps after " + std::to_string(o.warmup) + " of warm-up."};
@@ -79,7 +81,7 @@ void add_bench(CLI::App& app, Action& action) {
   command->footer("Example: hax bench step --device cpu");
   auto o = std::make_shared<Options>();
   auto* step = command->add_subcommand(
-      "step", "Whole training steps of a config (default: Mamba2 + HAX, batch 32 x 74)");
+      "step", "Whole training steps of a config (without --config: Mamba2 + HAX, batch 32 x 74)");
   step->add_option("--config", o->configs, "YAML file; several are layered in order")
       ->group("Config")
       ->type_name("FILE")
@@ -97,7 +99,8 @@ void add_bench(CLI::App& app, Action& action) {
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
       ->capture_default_str();
   step->add_flag("--json", o->json, "As JSON");
-  step->footer("Example: hax bench step --device cpu --set train.threads=1");
+  step->footer(
+      "Example: hax bench step --device cpu --set model.mixer=[mamba] --set model.sparse.patterns=[]");
   step->callback([o, &action] { action = [o] { return run_step(*o); }; });
 
   auto* data = command->add_subcommand(

@@ -48,13 +48,19 @@ std::string state_note(const std::vector<EvaluatedRun>& runs) {
   return note + (note.empty() || unmeasured.empty() ? "" : " ") + unmeasured;
 }
 
+template <class E>
+std::string joined(const std::vector<E>& values) {
+  std::string names;
+  for (const E value : values) names += (names.empty() ? "" : "+") + std::string(name_of(value));
+  return names;
+}
+
 }  // namespace
 
+std::string mixer_names(const ModelConfig& config) { return joined(config.mixer); }
+
 std::string pattern_names(const ModelConfig& config) {
-  std::string names;
-  for (auto pattern : config.sparse.patterns)
-    names += (names.empty() ? "" : "+") + std::string(name_of(pattern));
-  return names.empty() ? "none" : names;
+  return config.sparse.patterns.empty() ? "none" : joined(config.sparse.patterns);
 }
 
 Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data,

@@ -23,6 +23,9 @@ struct EvaluatedRun {
 Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data,
                      const std::string& data_name, const std::vector<std::string>& by);
 
+// "mamba2", or "mamba+attention": one a layer of the turn.
+std::string mixer_names(const ModelConfig& config);
+
 // "lsh+key_selection", or "none".
 std::string pattern_names(const ModelConfig& config);
 
