@@ -35,8 +35,17 @@ LanguageModel::LanguageModel(const ModelConfig& config, int64_t vocab_size, uint
       init::normal({vocab_size, config.d_model}, config.init_std, {seed, kOutsideLayers, 0}));
   for (int64_t i = 0; i < config.layers; ++i) {
     const std::string prefix = "layers." + std::to_string(i) + ".";
-    auto* norm = &parameters_.add(prefix + "norm.weight", init::constant({config.d_model}, 1.0));
-    blocks_.push_back({norm, make_mixer(config, i, seed, prefix + "mixer.", parameters_)});
+    const auto norm = [&](const char* name) {
+      return &parameters_.add(prefix + name, init::constant({config.d_model}, 1.0));
+    };
+    Block block;
+    block.mixer_norm = norm(config.mlp_ratio > 0 ? "mixer_norm.weight" : "norm.weight");
+    block.mixer = make_mixer(config, i, seed, prefix + "mixer.", parameters_);
+    if (config.mlp_ratio > 0) {
+      block.mlp_norm = norm("mlp_norm.weight");
+      block.mlp = std::make_unique<GatedMlp>(config, i, seed, prefix + "mlp.", parameters_);
+    }
+    blocks_.push_back(std::move(block));
   }
   norm_f_ = &parameters_.add("norm_f.weight", init::constant({config.d_model}, 1.0));
   parameters_.finish(device, dtype);
@@ -47,10 +56,13 @@ ModelOutput LanguageModel::forward(const ModelInput& input, const Draws& draws,
   ModelOutput out;
   auto x =
       at::embedding(*embeddings_, input.tokens);  // (T, d_model): the residual stream, in the weights' dtype
+  const auto normed = [&](const at::Tensor* weight) {
+    return ops::rms_norm(x, *weight, kNormEps).to(compute);
+  };
   for (const auto& block : blocks_) {
-    auto mixed =
-        block.mixer->forward(ops::rms_norm(x, *block.norm, kNormEps).to(compute), input.layout, draws);
+    auto mixed = block.mixer->forward(normed(block.mixer_norm), input.layout, draws);
     x = x + mixed.hidden;
+    if (block.mlp) x = x + block.mlp->forward(normed(block.mlp_norm));
     if (mixed.aux_loss.defined())
       out.aux_loss = out.aux_loss.defined() ? out.aux_loss + mixed.aux_loss : mixed.aux_loss;
     out.branches.push_back(std::move(mixed.branch));
@@ -72,9 +84,12 @@ DecodingState LanguageModel::initial_state(const Draws& draws, at::ScalarType co
 at::Tensor LanguageModel::step(int64_t token, DecodingState& state) const {
   const at::NoGradGuard no_grad;
   at::Tensor x = embeddings_->narrow(0, token, 1);  // (1, d_model)
+  const auto normed = [&](const at::Tensor* weight) {
+    return ops::rms_norm(x, *weight, kNormEps).to(state.compute);
+  };
   for (size_t i = 0; i < blocks_.size(); ++i) {
-    const at::Tensor normed = ops::rms_norm(x, *blocks_[i].norm, kNormEps).to(state.compute);
-    x = x + blocks_[i].mixer->step(normed, *state.layers.at(i));
+    x = x + blocks_[i].mixer->step(normed(blocks_[i].mixer_norm), *state.layers.at(i));
+    if (blocks_[i].mlp) x = x + blocks_[i].mlp->forward(normed(blocks_[i].mlp_norm));
   }
   const at::Tensor last = ops::rms_norm(x, *norm_f_, kNormEps).to(state.compute);
   return at::linear(last, embeddings_->to(state.compute)).squeeze(0);

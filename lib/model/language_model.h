@@ -1,5 +1,6 @@
-// The language model (spec section 2): embedding -> layers x [x <- x + mixer(RMSNorm(x))] -> RMSNorm ->
-// logits with the tied embedding matrix, at the scored positions alone.
+// The language model (spec section 2): embedding -> layers x [x <- x + mixer(RMSNorm(x)), and with an MLP
+// x <- x + mlp(RMSNorm(x))] -> RMSNorm -> logits with the tied embedding matrix, at the scored positions
+// alone.
 #pragma once
 
 #include <memory>
@@ -7,6 +8,7 @@
 
 #include "lib/config/config.h"
 #include "lib/data/example.h"
+#include "lib/model/gated_mlp.h"
 #include "lib/model/mixer.h"
 
 namespace hax {
@@ -58,8 +60,10 @@ class LanguageModel {
   ParameterSet parameters_;
   at::Tensor *embeddings_, *norm_f_;
   struct Block {
-    at::Tensor* norm;
+    at::Tensor* mixer_norm;
     std::unique_ptr<Mixer> mixer;
+    at::Tensor* mlp_norm = nullptr;
+    std::unique_ptr<GatedMlp> mlp;  // may be null
   };
   std::vector<Block> blocks_;
 };

@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 
+#include "lib/model/attention.h"
 #include "lib/model/mamba.h"
 #include "lib/model/mamba2.h"
 
@@ -15,6 +16,7 @@ std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, int64_t layer, uint
     case MixerKind::mamba2:
       return std::make_unique<Mamba2>(config, layer, seed, prefix, parameters);
     case MixerKind::attention:
+      return std::make_unique<Attention>(config, layer, seed, prefix, parameters);
     case MixerKind::constructive:
       break;
   }

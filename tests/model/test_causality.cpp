@@ -37,6 +37,24 @@ Config small(MixerKind mixer, std::vector<PatternKind> patterns) {
   return config;
 }
 
+// With and without window, rotation and MLP, alone and in turn with Mamba.
+std::vector<Config> attention_models(Statistics mode) {
+  std::vector<Config> configs;
+  for (const int64_t window : {0, 6}) {
+    for (const bool rope : {false, true}) {
+      for (const int64_t mlp_ratio : {0, 2}) {
+        Config config = small(MixerKind::attention, {PatternKind::sliding_window});
+        config.model.mode = mode;
+        if (rope) config.model.mixer = {MixerKind::mamba, MixerKind::attention};
+        config.model.mlp_ratio = mlp_ratio;
+        config.model.attention = {2, window, rope, 10000.0};
+        configs.push_back(config);
+      }
+    }
+  }
+  return configs;
+}
+
 // Largest change of the logits of sequence 1 before position `changed` when its later tokens all change.
 double change_before(const Config& config, int64_t changed) {
   const std::vector<int64_t> lengths = {9, 33, 5};
@@ -93,6 +111,38 @@ TEST_CASE("causal models of every pattern ignore later tokens") {
         }
       }
     }
+  }
+}
+
+TEST_CASE("models of attention ignore later tokens and other sequences, in both modes") {
+  for (const Statistics mode : {Statistics::causal, Statistics::paper}) {
+    for (const auto& config : attention_models(mode)) {
+      for (int64_t changed : {1, 16, 17, 32}) {
+        CAPTURE(config.model.attention.window, config.model.attention.rope, config.model.mlp_ratio, changed);
+        CHECK(change_before(config, changed) <= 1e-6);
+      }
+      const at::Tensor tokens = random_below(20, {47}, 6);
+      const at::Tensor together = all_logits(config, tokens, {9, 33, 5});
+      const at::Tensor apart = at::cat({all_logits(config, tokens.slice(0, 0, 9), {9}),
+                                        all_logits(config, tokens.slice(0, 9, 42), {33}),
+                                        all_logits(config, tokens.slice(0, 42), {5})});
+      CHECK(relative_error(together, apart) <= 2e-6);
+    }
+  }
+}
+
+TEST_CASE("a window ends what attention sees") {
+  Config config = small(MixerKind::attention, {});
+  config.model.layers = 1;
+  config.model.attention = {2, 8, true, 10000.0};
+  const at::Tensor tokens = random_below(20, {40}, 5);
+  at::Tensor other = tokens.clone();
+  other[10].add_(7).remainder_(20);
+  const at::Tensor change =
+      (all_logits(config, tokens, {40}) - all_logits(config, other, {40})).abs().amax(1);
+  for (int64_t i = 0; i < 40; ++i) {
+    CAPTURE(i);
+    CHECK((change[i].item<double>() > 1e-6) == (i >= 10 && i < 18));
   }
 }
 

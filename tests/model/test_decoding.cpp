@@ -144,6 +144,39 @@ TEST_CASE("patterns keep the keys that a later query can reach, and no other") {
   }
 }
 
+TEST_CASE("attention and gated MLPs decode, in turn with a recurrent mixer and alone") {
+  for (const int64_t window : {0, 1, 6, 100}) {
+    for (const bool rope : {false, true}) {
+      for (const Statistics mode : {Statistics::causal, Statistics::paper}) {
+        CAPTURE(window, rope, name_of(mode));
+        ModelConfig config = small(MixerKind::attention, {});
+        if (rope) config.mixer.push_back(MixerKind::mamba2);
+        config.mode = mode;
+        config.layers = 3;
+        config.attention = {4, window, rope, 100.0};
+        config.mlp_ratio = 2;
+        CHECK(difference(config, at::kDouble, 1) <= 1e-12);
+        CHECK(difference(config, at::kFloat, 2) <= 5e-6);
+      }
+    }
+  }
+}
+
+TEST_CASE("attention keeps the keys and values that its window can reach") {
+  ModelConfig config = small(MixerKind::attention, {});
+  const auto bytes = [&](int64_t window, int64_t length) {
+    config.attention.window = window;
+    return bytes_after(config, length);
+  };
+  // Two layers of fp32 keys (16) and values (16) with their positions.
+  constexpr int64_t kKey = 2 * (4 * (16 + 16) + 8);
+  CHECK(bytes(0, 50).kept_keys == 50 * kKey);
+  CHECK(bytes(8, 50).kept_keys == 7 * kKey);
+  CHECK(bytes(8, 5).kept_keys == 5 * kKey);
+  CHECK(bytes(1, 5).kept_keys == 0);
+  CHECK(bytes(8, 50).recurrent == 0);
+}
+
 TEST_CASE("paper statistics that look ahead cannot decode, and say why") {
   const auto fault = [](std::vector<PatternKind> patterns) {
     ModelConfig config = small(MixerKind::mamba2, std::move(patterns));

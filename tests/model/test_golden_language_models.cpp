@@ -1,4 +1,4 @@
-// Whole Mamba and Mamba2 models against the official code (paper mode): logits, losses, accuracy and every
+// Whole Mamba, Mamba2 and Samba models against the official code (paper mode): logits, losses, accuracy and every
 // gradient.
 #include "lib/ops/cross_entropy.h"
 #include "tests/catch.h"
