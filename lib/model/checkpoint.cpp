@@ -1,5 +1,6 @@
 #include "lib/model/checkpoint.h"
 
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "lib/base/error.h"
@@ -7,6 +8,7 @@
 #include "lib/base/safetensors.h"
 #include "lib/config/load.h"
 #include "lib/config/write.h"
+#include "lib/model/precision.h"
 
 namespace hax {
 namespace {
@@ -110,14 +112,15 @@ CheckpointInfo info_from(const Safetensors& file) {
   return info;
 }
 
-// Bytes on the host that outlive the writer's borrowed spans.
+// Bytes on the host that outlive the writer's borrowed spans; bf16 as it is, all else as fp32.
 class TensorList {
  public:
   void add(const std::string& name, const at::Tensor& tensor) {
-    const auto host = tensor.detach().to(at::kCPU, at::kFloat).contiguous();
+    const bool bf16 = tensor.scalar_type() == at::kBFloat16;
+    const auto host = tensor.detach().to(at::kCPU, bf16 ? at::kBFloat16 : at::kFloat).contiguous();
     held_.push_back(host);
     list_.push_back({name,
-                     Dtype::f32,
+                     bf16 ? Dtype::bf16 : Dtype::f32,
                      host.sizes().vec(),
                      {static_cast<const std::byte*>(host.data_ptr()), static_cast<size_t>(host.nbytes())}});
   }
@@ -128,7 +131,8 @@ class TensorList {
   std::vector<TensorToWrite> list_;
 };
 
-at::Tensor read_f32(const Safetensors& file, const std::string& name, at::IntArrayRef shape) {
+// In the file's own dtype, fp32 or bf16.
+at::Tensor read_tensor(const Safetensors& file, const std::string& name, at::IntArrayRef shape) {
   const auto& info = file.info(name);
   if (info.shape != shape.vec()) {
     std::ostringstream text;
@@ -136,8 +140,13 @@ at::Tensor read_f32(const Safetensors& file, const std::string& name, at::IntArr
          << ", the checkpoint's config asks for " << shape;
     throw DataError(text.str());
   }
-  const auto values = file.values<float>(name);
-  return at::tensor(values, at::kFloat).reshape(shape);
+  if (info.dtype == Dtype::bf16) {
+    at::Tensor values = at::empty(shape, at::TensorOptions().dtype(at::kBFloat16));
+    const auto bytes = file.bytes(name);
+    if (!bytes.empty()) std::memcpy(values.mutable_data_ptr(), bytes.data(), bytes.size());
+    return values;
+  }
+  return at::tensor(file.values<float>(name), at::kFloat).reshape(shape);
 }
 
 }  // namespace
@@ -194,8 +203,8 @@ LoadedCheckpoint read_checkpoint(const std::string& path, at::Device device) {
   LoadedCheckpoint loaded;
   loaded.info = info_from(file);
   const auto& config = loaded.info.config;
-  loaded.model =
-      std::make_unique<LanguageModel>(config.model, loaded.info.data.vocab_size, config.train.seed, device);
+  loaded.model = std::make_unique<LanguageModel>(config.model, loaded.info.data.vocab_size, config.train.seed,
+                                                 device, weight_dtype(config.train.precision));
   auto& parameters = loaded.model->parameters();
   const at::NoGradGuard no_grad;
   const bool with_optimizer = file.contains(kExpAvg + parameters.all().front()->name);
@@ -204,13 +213,13 @@ LoadedCheckpoint read_checkpoint(const std::string& path, at::Device device) {
   }
   int64_t offset = 0;
   for (const auto& p : parameters.all()) {
-    p->value.copy_(read_f32(file, p->name, p->shape));
+    p->value.copy_(read_tensor(file, p->name, p->shape));
     if (with_optimizer) {
       const int64_t n = p->value.numel();
       loaded.optimizer.exp_avg.narrow(0, offset, n)
-          .copy_(read_f32(file, kExpAvg + p->name, p->shape).flatten());
+          .copy_(read_tensor(file, kExpAvg + p->name, p->shape).flatten());
       loaded.optimizer.exp_avg_sq.narrow(0, offset, n)
-          .copy_(read_f32(file, kExpAvgSq + p->name, p->shape).flatten());
+          .copy_(read_tensor(file, kExpAvgSq + p->name, p->shape).flatten());
       offset += n;
     }
   }
@@ -218,7 +227,7 @@ LoadedCheckpoint read_checkpoint(const std::string& path, at::Device device) {
   if (config.model.mode == Statistics::causal && uses_lsh(config.model)) {
     for (int64_t i = 0; i < config.model.layers; ++i) {
       hash_matrices.push_back(
-          read_f32(file, hash_matrix_name(i), {config.model.d_qk(), config.model.sparse.hash_bits})
+          read_tensor(file, hash_matrix_name(i), {config.model.d_qk(), config.model.sparse.hash_bits})
               .to(device));
     }
   }

@@ -1,8 +1,9 @@
 // Checkpoints: one safetensors file that says everything a run needs to go on, or an evaluation to begin.
 //
-// Tensors: weights under their official names (fp32); in training checkpoints `optimizer.exp_avg.NAME` and
-// `optimizer.exp_avg_sq.NAME` beside each; under causal hashing `layers.I.mixer.hash_matrix`, the matrix that
-// evaluation uses. Metadata: format, resolved config, step and the other fields of CheckpointInfo, and a
+// Tensors: weights under their official names in the dtype that training keeps them in (fp32, or bf16 under
+// train.precision: pure_bf16, so that a resume is exact); in training checkpoints `optimizer.exp_avg.NAME`
+// and `optimizer.exp_avg_sq.NAME` beside each; under causal hashing `layers.I.mixer.hash_matrix`, the matrix
+// that evaluation uses. Metadata: format, resolved config, step and the other fields of CheckpointInfo, and a
 // checksum over all of it, which readers verify.
 #pragma once
 

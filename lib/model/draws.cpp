@@ -1,6 +1,8 @@
 #include "lib/model/draws.h"
 
 #include <algorithm>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
 #include "lib/base/random.h"
@@ -8,12 +10,16 @@
 namespace hax {
 
 PhiloxDraws::PhiloxDraws(uint64_t seed, uint32_t step, bool training, bool fixed_eval_hash,
-                         bool fill_with_pad)
+                         bool fill_with_pad, int noise_bits)
     : seed_(seed),
       step_(step),
       training_(training),
       fixed_eval_hash_(fixed_eval_hash),
-      fill_with_pad_(fill_with_pad) {}
+      fill_with_pad_(fill_with_pad),
+      noise_bits_(noise_bits) {
+  if (noise_bits < 1 || noise_bits > 32)
+    throw std::invalid_argument("PhiloxDraws: noise of " + std::to_string(noise_bits) + " bits");
+}
 
 at::Tensor PhiloxDraws::hash_matrix(int64_t layer, int64_t d, int64_t h) const {
   RandomStream random({.seed = seed_,
@@ -38,7 +44,8 @@ at::Tensor PhiloxDraws::sampled_positions(int64_t layer, int64_t k, const ops::P
                          .step = step_,
                          .index = static_cast<uint32_t>(b)});
     noise.clear();
-    for (int64_t p = 0; p < layout.seqlen(b); ++p) noise.emplace_back(~random.next(), p);
+    for (int64_t p = 0; p < layout.seqlen(b); ++p)
+      noise.emplace_back(~random.next() >> (32 - noise_bits_), p);
     const int64_t real = std::min(k, layout.seqlen(b));
     std::partial_sort(noise.begin(), noise.begin() + real, noise.end());
     for (int64_t a = 0; a < real; ++a) rows[b * k + a] = noise[a].second;

@@ -24,10 +24,12 @@ class Draws {
 // The matrix is filled row by row from stream (hash_matrix, layer, step), in evaluation (eval_hash_matrix,
 // layer, step, or step 0 when fixed). The noise of position p of sequence b is word p of stream
 // (ranking_sample, layer, step, index b); the k positions with the largest noise are taken, the lower
-// position first among equals, and listed from the largest noise down.
+// position first among equals, and listed from the largest noise down. Only the highest `noise_bits` bits of
+// a word count: with 8, the steps of bf16 numbers below 1, ties decide half the draws.
 class PhiloxDraws : public Draws {
  public:
-  PhiloxDraws(uint64_t seed, uint32_t step, bool training, bool fixed_eval_hash, bool fill_with_pad);
+  PhiloxDraws(uint64_t seed, uint32_t step, bool training, bool fixed_eval_hash, bool fill_with_pad,
+              int noise_bits = 32);
   bool training() const override { return training_; }
   at::Tensor hash_matrix(int64_t layer, int64_t d, int64_t h) const override;
   at::Tensor sampled_positions(int64_t layer, int64_t k, const ops::PackedLayout& layout) const override;
@@ -36,6 +38,7 @@ class PhiloxDraws : public Draws {
   uint64_t seed_;
   uint32_t step_;
   bool training_, fixed_eval_hash_, fill_with_pad_;
+  int noise_bits_;
 };
 
 }  // namespace hax

@@ -42,7 +42,9 @@ ops::SelectiveScanInputs Mamba::scan_inputs(const at::Tensor& u) const {
   const int64_t R = config_.dt_rank_or_default(), N = config_.d_state;
   const auto dBC = at::linear(u, x_proj_->to(dtype)).split_with_sizes({R, N, N}, 1);
   const at::Tensor delta = at::linear(dBC[0], dt_proj_->to(dtype));
-  return {u, delta, -A_log_->exp(), dBC[1], dBC[2], *D_, *dt_bias_};
+  return {u,        delta,  -A_log_->to(at::promote_types(A_log_->scalar_type(), at::kFloat)).exp(),
+          dBC[1],   dBC[2], *D_,
+          *dt_bias_};
 }
 
 at::Tensor Mamba::output(const at::Tensor& y, const at::Tensor& z) const {

@@ -50,7 +50,7 @@ ops::SsdInputs Mamba2::scan_inputs(const at::Tensor& xBC, const at::Tensor& dt) 
   const auto parts = xBC.split_with_sizes({config_.d_inner(), G * N, G * N}, 1);
   return {parts[0].view({T, config_.n_heads, config_.head_dim()}),
           dt,
-          -A_log_->exp(),
+          -A_log_->to(at::promote_types(A_log_->scalar_type(), at::kFloat)).exp(),
           parts[1].view({T, G, N}),
           parts[2].view({T, G, N}),
           *D_,

@@ -13,8 +13,8 @@
 namespace hax {
 namespace {
 
-// One forward pass over the patterns. K and Q come detached: a membership is not differentiable, and the
-// ranking loss trains the score MLP alone.
+// One forward pass over the patterns. K and Q come detached, in the dtype of the statistics: a membership is
+// not differentiable, and the ranking loss trains the score MLP alone.
 struct PatternPass {
   const ModelConfig& config;
   int64_t layer;
@@ -58,7 +58,7 @@ struct PatternPass {
   at::Tensor centred(const at::Tensor& x) const {
     if (paper()) return ops::centre_over_sequence(x, layout);
     if (config.sparse.centring == Centring::running_mean) return ops::centre_by_running_mean(x, layout);
-    return x.to(x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+    return x;
   }
 
   ops::Membership lsh(PatternRecord& record) {
@@ -97,7 +97,8 @@ struct PatternPass {
             .flatten();
     const at::Tensor padded = (record.sampled >= n).view({-1, 1});
     const at::Tensor keys = K.index_select(0, rows).masked_fill_(padded, 0.0);
-    const at::Tensor scores = mlp.score(keys, record.summary.index_select(0, rows)).view({B, share});
+    at::Tensor scores = mlp.score(keys, record.summary.index_select(0, rows)).view({B, share});
+    if (!paper()) scores = scores.to(K.scalar_type());
     aux_loss = ops::ranking_loss(scores, record.targets, record.sampled >= 0);
   }
 };
@@ -108,7 +109,10 @@ BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at
                               const at::Tensor& Q, const at::Tensor& V, const ScoreMlp& mlp,
                               const ops::PackedLayout& layout, const Draws& draws) {
   const SparseConfig& sparse = config.sparse;
-  const at::Tensor keys = K.detach(), queries = Q.detach();
+  // `paper` takes its statistics in the activations' dtype, as the official code; `causal` in fp32 or wider.
+  const bool rounded = config.mode == Statistics::paper || K.scalar_type() == at::kDouble;
+  const auto type = rounded ? K.scalar_type() : at::kFloat;
+  const at::Tensor keys = K.detach().to(type), queries = Q.detach().to(type);
   PatternPass pass{config, layer, keys, queries, mlp, layout, draws, {}};
   BranchOutput out;
   ops::KeySet all;

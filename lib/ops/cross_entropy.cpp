@@ -100,4 +100,12 @@ CrossEntropy cross_entropy(const at::Tensor& logits, const at::Tensor& target, P
   return path == Path::reference ? reference(rows, target) : composite(rows, target);
 }
 
+CrossEntropy rounded_cross_entropy(const at::Tensor& logits, const at::Tensor& target) {
+  check(logits, target);
+  const at::Tensor chosen = at::log_softmax(logits, 1).gather(1, target.unsqueeze(1));
+  const at::Tensor sum = chosen.sum(compute_type(logits));
+  return {(sum / -static_cast<double>(std::max<int64_t>(logits.size(0), 1))).to(logits.scalar_type()),
+          at::argmax(logits, 1).eq(target)};
+}
+
 }  // namespace hax::ops

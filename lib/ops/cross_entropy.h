@@ -13,4 +13,8 @@ struct CrossEntropy {
 // logits (S, V), target (S) int64.
 CrossEntropy cross_entropy(const at::Tensor& logits, const at::Tensor& target, Path path = Path::automatic);
 
+// The same with log-probabilities, loss and their gradients rounded to the logits' dtype, as a framework's
+// loss of bf16 logits rounds them (spec section 3.1, `paper`); reductions keep at least fp32 inside.
+CrossEntropy rounded_cross_entropy(const at::Tensor& logits, const at::Tensor& target);
+
 }  // namespace hax::ops

@@ -11,6 +11,15 @@ constexpr double kNormEps = 1e-12;
 
 at::Tensor by_own_norm(const at::Tensor& sums) { return sums / sums.norm(2, 1, true).clamp_min(kNormEps); }
 
+// x (B, L, d): the running sum along L, every partial sum rounded to x's dtype. The CPU's cumsum would keep
+// fp32 between the terms, a GPU's does not.
+at::Tensor rounded_cumsum(const at::Tensor& x) {
+  if (x.is_cuda() || x.scalar_type() == compute_type(x)) return x.cumsum(1);
+  at::Tensor sums = at::empty_like(x), sum = at::zeros_like(x.select(1, 0));
+  for (int64_t i = 0; i < x.size(1); ++i) sums.select(1, i).copy_(sum.add_(x.select(1, i)));
+  return sums;
+}
+
 at::Tensor query_summary_causal_reference(const at::Tensor& Q, const PackedLayout& layout) {
   at::Tensor sums = at::empty_like(Q);
   for (int64_t b = 0; b < layout.batch(); ++b) {
@@ -26,8 +35,9 @@ at::Tensor query_summary_paper_reference(const at::Tensor& Q, const PackedLayout
   for (int64_t b = 0; b < layout.batch(); ++b) {
     const at::Tensor padded = at::constant_pad_nd(Q.slice(0, layout.offsets[b], layout.offsets[b + 1]),
                                                   {0, 0, 0, layout.padded_length - layout.seqlen(b)});
-    const at::Tensor sums = padded.cumsum(0).to(compute_type(Q));
-    result.push_back((sums / sums.norm(2, 0).clamp_min(kNormEps)).slice(0, 0, layout.seqlen(b)));
+    const at::Tensor sums = rounded_cumsum(padded.unsqueeze(0))[0];
+    const at::Tensor norms = sums.to(compute_type(Q)).norm(2, 0).to(Q.scalar_type());
+    result.push_back((sums / norms.clamp_min(kNormEps)).slice(0, 0, layout.seqlen(b)));
   }
   return at::cat(result);
 }
@@ -81,7 +91,7 @@ at::Tensor evicted_composite(const at::Tensor& scores, int64_t k, const PackedLa
 
 at::Tensor ranking_targets_reference(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& sampled,
                                      const at::Tensor& pad_queries, const PackedLayout& layout) {
-  at::Tensor targets = at::zeros(sampled.sizes(), Q.options());
+  at::Tensor targets = at::zeros(sampled.sizes(), Q.options().dtype(compute_type(Q)));
   for (int64_t b = 0; b < layout.batch(); ++b) {
     const int64_t n = layout.seqlen(b), base = layout.offsets[b], pads = pad_queries[b].item<int64_t>();
     for (int64_t a = 0; a < sampled.size(1); ++a) {
@@ -93,7 +103,7 @@ at::Tensor ranking_targets_reference(const at::Tensor& Q, const at::Tensor& K, c
       }
     }
   }
-  return targets;
+  return targets.to(Q.scalar_type());
 }
 
 at::Tensor ranking_targets_composite(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& sampled,
@@ -106,8 +116,9 @@ at::Tensor ranking_targets_composite(const at::Tensor& Q, const at::Tensor& K, c
   // (B, s, L); a key behind the end sees no real query.
   const at::Tensor seen = (i >= sampled.unsqueeze(2)).logical_and_(i < n.unsqueeze(2));
   const at::Tensor weights = at::bmm(keys, to_padded(Q, layout).transpose(1, 2)).sigmoid_();
-  const at::Tensor padded = (n + pads - sampled.maximum(n)).to(Q.scalar_type()) * 0.5;
-  return ((weights * seen).sum(2) + padded).masked_fill(sampled < 0, 0.0);
+  const auto wide = compute_type(Q);
+  const at::Tensor padded = (n + pads - sampled.maximum(n)).to(wide) * 0.5;
+  return ((weights * seen).sum(2, false, wide) + padded).masked_fill(sampled < 0, 0.0).to(Q.scalar_type());
 }
 
 }  // namespace
@@ -132,10 +143,11 @@ at::Tensor query_summary_paper(const at::Tensor& Q, const PackedLayout& layout, 
   const at::NoGradGuard no_grad;
   if (path == Path::reference) return query_summary_paper_reference(Q, layout);
   // Padded places of a row of sums repeat its last real one.
-  const at::Tensor sums = to_padded(Q, layout).cumsum(1).to(compute_type(Q));  // (B, max_seqlen, d)
-  const at::Tensor last = sums.select(1, layout.max_seqlen - 1);
-  const at::Tensor square = sums.square().sum(1) + last.square() * (layout.padded_length - layout.max_seqlen);
-  return to_packed(sums / square.sqrt().clamp_min(kNormEps).unsqueeze(1), layout);
+  const at::Tensor sums = rounded_cumsum(to_padded(Q, layout));  // (B, max_seqlen, d)
+  const at::Tensor wide = sums.to(compute_type(Q)), last = wide.select(1, layout.max_seqlen - 1);
+  const at::Tensor square = wide.square().sum(1) + last.square() * (layout.padded_length - layout.max_seqlen);
+  const at::Tensor norms = square.sqrt().to(Q.scalar_type()).clamp_min(kNormEps);
+  return to_packed(sums / norms.unsqueeze(1), layout);
 }
 
 TopkMembership cumulative_topk(const at::Tensor& scores_in, int64_t k, const PackedLayout& layout, Path path,
@@ -156,36 +168,34 @@ TopkMembership cumulative_topk(const at::Tensor& scores_in, int64_t k, const Pac
                                   : evicted_composite(scores, k, layout, max_pairs)};
 }
 
-at::Tensor ranking_targets(const at::Tensor& Q_in, const at::Tensor& K_in, const at::Tensor& sampled,
+at::Tensor ranking_targets(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& sampled,
                            const at::Tensor& pad_queries, const PackedLayout& layout, Path path) {
   const at::NoGradGuard no_grad;
-  if (use_cpu_kernel(path, Q_in) && use_cpu_kernel(path, K_in)) {
-    const at::Tensor Q = as_rows(Q_in), K = as_rows(K_in), places = sampled.contiguous(),
+  if (use_cpu_kernel(path, Q) && use_cpu_kernel(path, K)) {
+    const at::Tensor q = as_rows(Q), k = as_rows(K), places = sampled.contiguous(),
                      pads = pad_queries.contiguous();
-    at::Tensor targets = at::empty(sampled.sizes(), Q.options());
+    at::Tensor targets = at::empty(sampled.sizes(), q.options());
     for_sequences(layout, [&](int64_t begin, int64_t end) {
-      cpu::ranking_targets(const_rows(Q), const_rows(K), Q.size(1), places.const_data_ptr<int64_t>(),
+      cpu::ranking_targets(const_rows(q), const_rows(k), q.size(1), places.const_data_ptr<int64_t>(),
                            places.size(1), pads.const_data_ptr<int64_t>(), layout.offsets.data(), begin, end,
                            targets.mutable_data_ptr<float>());
     });
     return targets;
   }
-  const at::Tensor Q = Q_in.to(compute_type(Q_in)), K = K_in.to(compute_type(K_in));
   return path == Path::reference ? ranking_targets_reference(Q, K, sampled, pad_queries, layout)
                                  : ranking_targets_composite(Q, K, sampled, pad_queries, layout);
 }
 
-at::Tensor ranking_loss(const at::Tensor& scores_in, const at::Tensor& targets, const at::Tensor& valid) {
-  const at::Tensor scores = scores_in.to(compute_type(scores_in));
+at::Tensor ranking_loss(const at::Tensor& scores, const at::Tensor& targets, const at::Tensor& valid) {
+  const auto wide = compute_type(scores);
   const auto pairs = [](const at::Tensor& x) { return std::pair(x.unsqueeze(2), x.unsqueeze(1)); };
   const auto [s_j, s_l] = pairs(scores);
   const auto [y_j, y_l] = pairs(targets);
   const auto [v_j, v_l] = pairs(valid);
-  const at::Tensor weight = v_j.logical_and(v_l).to(scores.scalar_type());
-  const at::Tensor target =
-      ((y_j > y_l).to(scores.scalar_type()) + (y_j >= y_l).to(scores.scalar_type())) * 0.5;
+  const at::Tensor weight = v_j.logical_and(v_l).to(wide);
+  const at::Tensor target = ((y_j > y_l).to(wide) + (y_j >= y_l).to(wide)) * 0.5;
   const at::Tensor sum =
-      at::binary_cross_entropy_with_logits(s_j - s_l, target, weight, {}, at::Reduction::Sum);
+      at::binary_cross_entropy_with_logits((s_j - s_l).to(wide), target, weight, {}, at::Reduction::Sum);
   return sum / weight.sum().clamp_min(1.0);
 }
 

@@ -67,15 +67,16 @@ LshMembership membership_composite(const at::Tensor& query_bin, const at::Tensor
 
 }  // namespace
 
-at::Tensor centre_over_sequence(const at::Tensor& x_in, const PackedLayout& layout, Path path) {
+at::Tensor centre_over_sequence(const at::Tensor& x, const PackedLayout& layout, Path path) {
   const at::NoGradGuard no_grad;
-  const at::Tensor x = x_in.to(compute_type(x_in));
   if (path == Path::reference) return centre_over_sequence_reference(x, layout);
-  const at::Tensor mean = to_padded(x, layout).sum(1) / layout.padded_length;  // (B, d)
+  const auto type = x.scalar_type(), wide = compute_type(x);
+  const at::Tensor mean = (to_padded(x.to(wide), layout).sum(1) / layout.padded_length).to(type);  // (B, d)
   const at::Tensor centred = x - mean.index_select(0, layout.seq_id);
   const at::Tensor padding = (layout.padded_length - lengths(layout)).unsqueeze(1);  // (B, 1)
-  const at::Tensor square = to_padded(centred, layout).square().sum(1) + padding * mean.square();
-  return centred / square.sqrt().clamp_min(kNormEps).index_select(0, layout.seq_id);
+  const at::Tensor square =
+      to_padded(centred.to(wide), layout).square().sum(1) + padding * mean.to(wide).square();
+  return centred / square.sqrt().to(type).clamp_min(kNormEps).index_select(0, layout.seq_id);
 }
 
 at::Tensor centre_by_running_mean(const at::Tensor& x_in, const PackedLayout& layout, Path path) {

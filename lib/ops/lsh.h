@@ -5,12 +5,13 @@
 
 namespace hax::ops {
 
-// Statistics before hashing, (T, d) -> (T, d), fp32 or wider, in packed form.
-// `paper`: minus the mean over the padded sequence, then each feature divided by its norm over the padded
-// sequence. Padded positions hold 0 before centring and -mean after it: with n real positions out of L,
-// norm^2 = sum_real (x - mean)^2 + (L - n) mean^2.
+// Statistics before hashing, (T, d) -> (T, d), in packed form.
+// `paper`, in x's dtype (mean, difference, norm and quotient are rounded to it, sums are wider inside): minus
+// the mean over the padded sequence, then each feature divided by its norm over the padded sequence. Padded
+// positions hold 0 before centring and -mean after it: with n real positions out of L, norm^2 = sum_real (x -
+// mean)^2 + (L - n) mean^2.
 at::Tensor centre_over_sequence(const at::Tensor& x, const PackedLayout& layout, Path path = Path::automatic);
-// `causal`: minus the mean over positions <= its own.
+// `causal`, fp32 or wider: minus the mean over positions <= its own.
 at::Tensor centre_by_running_mean(const at::Tensor& x, const PackedLayout& layout,
                                   Path path = Path::automatic);
 

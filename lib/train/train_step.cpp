@@ -18,14 +18,15 @@ at::Tensor mean_example_accuracy(const at::Tensor& correct, const Batch& batch) 
   return (correct.to(at::kFloat) * at::tensor(weights, at::kFloat).to(correct.device())).sum();
 }
 
+// The official code draws the noise of its samples and takes its loss in the weights' dtype, bf16.
+bool rounds_as_official(const Config& config) {
+  return config.model.mode == Statistics::paper && config.train.precision == Precision::pure_bf16;
+}
+
 }  // namespace
 
 bool StepMetrics::finite() const {
   return std::isfinite(loss) && std::isfinite(aux_loss) && std::isfinite(grad_norm);
-}
-
-at::ScalarType compute_dtype(Precision precision) {
-  return precision == Precision::bf16 ? at::kBFloat16 : at::kFloat;
 }
 
 TrainStep::TrainStep(LanguageModel& model, const Config& config)
@@ -34,14 +35,16 @@ TrainStep::TrainStep(LanguageModel& model, const Config& config)
 PhiloxDraws training_draws(const Config& config, int64_t step) {
   return PhiloxDraws(static_cast<uint64_t>(config.train.seed), static_cast<uint32_t>(step), /*training=*/true,
                      /*fixed_eval_hash=*/config.model.mode == Statistics::causal,
-                     /*fill_with_pad=*/config.model.mode == Statistics::paper);
+                     /*fill_with_pad=*/config.model.mode == Statistics::paper,
+                     /*noise_bits=*/rounds_as_official(config) ? 8 : 32);
 }
 
 StepMetrics TrainStep::run(const Batch& batch, int64_t step, const Draws& draws) {
   const ModelInput input = to_device(batch, model_.device());
   model_.parameters().zero_grad();
   const ModelOutput output = model_.forward(input, draws, compute_dtype(config_.train.precision));
-  const auto result = ops::cross_entropy(output.logits, input.targets);
+  const auto result = rounds_as_official(config_) ? ops::rounded_cross_entropy(output.logits, input.targets)
+                                                  : ops::cross_entropy(output.logits, input.targets);
   at::Tensor total = result.loss;
   if (output.aux_loss.defined()) total = total + config_.model.sparse.ranking_weight * output.aux_loss;
   total.backward();

@@ -2,6 +2,7 @@
 // validation, files or signals.
 #pragma once
 
+#include "lib/model/precision.h"
 #include "lib/train/optimiser.h"
 
 namespace hax {
@@ -33,7 +34,5 @@ class TrainStep {
 
 // The draws of training step `step` under the config's seed and mode.
 PhiloxDraws training_draws(const Config& config, int64_t step);
-
-at::ScalarType compute_dtype(Precision precision);
 
 }  // namespace hax

@@ -31,7 +31,8 @@ class Trainer {
         config_(run.config()),
         valid_(valid),
         hooks_(hooks),
-        model_(config_.model, train.spec().vocab_size, config_.train.seed, device),
+        model_(config_.model, train.spec().vocab_size, config_.train.seed, device,
+               weight_dtype(config_.train.precision)),
         step_(model_, config_),
         eval_draws_(config_, device),
         batches_(train, config_.train.seed, config_.train.batch_size) {

@@ -26,10 +26,10 @@ inline std::vector<std::string> golden_files(const std::string& prefix) {
   return names;
 }
 
-// The golden language models that are built, at least one of each mixer.
+// The golden language models, at least one of each kind.
 inline std::vector<std::string> language_model_files() {
   std::vector<std::string> names;
-  for (const char* prefix : {"lm_mamba_", "lm_mamba2_"}) {
+  for (const char* prefix : {"lm_mamba_", "lm_mamba2_", "lm_samba"}) {
     const auto files = golden_files(prefix);
     TORCH_CHECK(!files.empty(), "no golden file ", prefix, "*");
     names.insert(names.end(), files.begin(), files.end());
@@ -104,7 +104,11 @@ struct GoldenLanguageModel {
     m.d_model = json.at("hidden_size");
     m.d_state = json.at("state_size");
     m.d_conv = json.at("conv_kernel");
-    m.mixer = {mixer_kind(json.at("model_type"))};
+    const std::string type = json.at("model_type");
+    if (type == "samba")
+      read_samba(json);
+    else
+      m.mixer = {mixer_kind(type)};
     if (m.has_mixer(MixerKind::mamba)) {
       // The official Mamba takes its width from here; its "expand" is not read.
       m.expand = json.at("intermediate_size").get<int64_t>() / m.d_model;
@@ -126,8 +130,8 @@ struct GoldenLanguageModel {
     read_batch();
   }
 
-  LanguageModel model() const {
-    LanguageModel model(config.model, vocab_size_, 1, at::kCPU);
+  LanguageModel model(at::ScalarType dtype = at::kFloat) const {
+    LanguageModel model(config.model, vocab_size_, 1, at::kCPU, dtype);
     const at::NoGradGuard no_grad;
     for (const auto& p : model.parameters().all()) p->value.copy_(load_tensor(file, "weights/" + p->name));
     return model;
@@ -151,6 +155,17 @@ struct GoldenLanguageModel {
   }
 
  private:
+  // Attention at the layers listed, Mamba at the others, an MLP behind each.
+  void read_samba(const nlohmann::json& json) {
+    auto& m = config.model;
+    const auto& attn = json.at("attn");
+    m.mixer.assign(m.layers, MixerKind::mamba);
+    for (int64_t layer : attn.at("layers")) m.mixer.at(layer) = MixerKind::attention;
+    m.attention = {attn.at("num_heads"), attn.at("window_size"), true, attn.at("rope_theta")};
+    m.mlp_ratio = json.at("hidden_ratio");
+    m.init_std = json.at("initializer_range");
+  }
+
   void read_batch() {
     const auto inputs = load_tensor(file, "inputs"), mask = load_tensor(file, "mask");
     const int64_t B = inputs.size(0), L = inputs.size(1) - 1;

@@ -57,6 +57,25 @@ TEST_CASE("Sampled positions are the k with the largest noise") {
   CHECK(few.equal(at::tensor({int64_t{0}, int64_t{1}, int64_t{-1}, int64_t{-1}}).view({1, 4})));
 }
 
+TEST_CASE("Noise of few bits gives its ties to the lower position") {
+  const auto layout = layout_of({400});
+  const int64_t k = 60;
+  const at::Tensor sampled = PhiloxDraws(5, 3, true, true, true, 8).sampled_positions(1, k, layout)[0];
+  RandomStream random({.seed = 5, .purpose = Purpose::ranking_sample, .layer = 1, .step = 3});
+  std::vector<std::pair<uint32_t, int64_t>> noise;
+  for (int64_t p = 0; p < 400; ++p) noise.push_back({random.next() >> 24, p});
+  std::stable_sort(noise.begin(), noise.end(),
+                   [](const auto& x, const auto& y) { return x.first > y.first; });
+  int64_t ties = 0;
+  for (int64_t a = 0; a < k; ++a) {
+    CHECK(sampled[a].item<int64_t>() == noise[a].second);
+    ties += a > 0 && noise[a].first == noise[a - 1].first;
+  }
+  CHECK(ties > k / 4);
+  CHECK(!sampled.equal(PhiloxDraws(5, 3, true, true, true).sampled_positions(1, k, layout)[0]));
+  CHECK_THROWS_AS(PhiloxDraws(5, 3, true, true, true, 0), std::invalid_argument);
+}
+
 TEST_CASE("Sampling is uniform") {
   const auto layout = layout_of({10});
   std::vector<double> counts(10, 0.0);

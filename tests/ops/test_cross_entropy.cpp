@@ -106,6 +106,23 @@ TEST_CASE("the loss refuses shapes and targets that do not fit") {
   CHECK_THROWS_AS(ops::cross_entropy(at::ones({2, 3}), at::full({2}, -1, at::kLong)), std::invalid_argument);
 }
 
+TEST_CASE("the rounded loss keeps its logits' type, and rounds no more than that") {
+  const at::Tensor target = test::random_below(11, {60}, 2);
+  for (const auto& [dtype, tolerance] : {std::pair{at::kDouble, 1e-14}, std::pair{at::kBFloat16, 8e-3}}) {
+    const at::Tensor logits = test::random_normal({60, 11}, 1, dtype) * 2;
+    const at::Tensor rounded_leaf = logits.detach().clone().requires_grad_(true),
+                     wide_leaf = logits.detach().to(at::kDouble).requires_grad_(true);
+    const auto rounded = ops::rounded_cross_entropy(rounded_leaf, target);
+    const auto wide = ops::cross_entropy(wide_leaf, target, Path::reference);
+    rounded.loss.backward();
+    wide.loss.backward();
+    CHECK(rounded.loss.scalar_type() == dtype);
+    CHECK(test::relative_error(rounded.loss, wide.loss) <= tolerance);
+    CHECK(test::relative_error(rounded_leaf.grad(), wide_leaf.grad()) <= 2 * tolerance);
+    CHECK(rounded.correct.equal(wide.correct));
+  }
+}
+
 TEST_CASE("the loss on a GPU agrees with the fp64 reference", "[gpu]") {
   for (const auto& [dtype, tolerance] : {std::pair{at::kFloat, 2e-6}, std::pair{at::kBFloat16, 4e-3}}) {
     const auto logits = test::random_normal({300, 100}, 5, dtype);

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include <cmath>
+
 #include "tests/catch.h"
 #include "tests/ops/key_sets.h"
 
@@ -11,6 +13,50 @@ namespace hax::test {
 namespace {
 
 using ops::Path;
+
+TEST_CASE("the paper's query summary of bf16 rounds every partial sum") {
+  const auto layout = test::layout_of({70, 3}, 90);
+  const at::Tensor Q = test::random_normal({73, 4}, 1, at::kBFloat16) + 1;
+  const at::Tensor summary = ops::query_summary_paper(Q, layout);
+  CHECK(summary.scalar_type() == at::kBFloat16);
+  int64_t same = 0, unlike_wide = 0;
+  for (int64_t d = 0; d < 4; ++d) {
+    std::vector<float> sums;
+    at::BFloat16 sum = 0.0f;
+    double wide = 0.0, square = 0.0;
+    for (int64_t i = 0; i < 70; ++i) {
+      const float q = Q[i][d].item<float>();
+      sum = at::BFloat16(static_cast<float>(sum) + q);
+      wide += q;
+      unlike_wide += static_cast<float>(sum) != static_cast<float>(at::BFloat16(static_cast<float>(wide)));
+      sums.push_back(sum);
+      square += (i == 69 ? 21.0 : 1.0) * sums.back() * sums.back();  // 20 padded positions repeat the last
+    }
+    const float norm = at::BFloat16(static_cast<float>(std::sqrt(square)));
+    for (int64_t i = 0; i < 70; ++i)
+      same += summary[i][d].item<float>() == static_cast<float>(at::BFloat16(sums[i] / norm));
+  }
+  CHECK(same == 4 * 70);
+  CHECK(unlike_wide > 100);
+  CHECK(relative_error(summary, ops::query_summary_paper(Q, layout, Path::reference)) <= 1e-2);
+}
+
+TEST_CASE("ranking targets keep bf16, the ranking loss widens the pairs' differences") {
+  const auto layout = test::layout_of({20, 5}, 30);
+  const at::Tensor Q = test::random_normal({25, 4}, 1, at::kBFloat16),
+                   K = test::random_normal({25, 4}, 2, at::kBFloat16);
+  const at::Tensor sampled = at::tensor({3, 0, 19, 25, 4, 7, -1, 1}, at::kLong).view({2, 4});
+  const at::Tensor pads = at::tensor({10, 25}, at::kLong);
+  const at::Tensor targets = ops::ranking_targets(Q, K, sampled, pads, layout);
+  CHECK(targets.scalar_type() == at::kBFloat16);
+  CHECK(relative_error(targets, ops::ranking_targets(Q.to(at::kDouble), K.to(at::kDouble), sampled, pads,
+                                                     layout, Path::reference)) <= 8e-3);
+  CHECK(relative_error(targets, ops::ranking_targets(Q, K, sampled, pads, layout, Path::reference)) <= 8e-3);
+  const at::Tensor scores = test::random_normal({2, 4}, 3, at::kBFloat16), valid = sampled >= 0;
+  const at::Tensor loss = ops::ranking_loss(scores, targets, valid);
+  CHECK(loss.scalar_type() == at::kFloat);
+  CHECK(relative_error(loss, ops::ranking_loss(scores.to(at::kDouble), targets, valid)) <= 4e-3);
+}
 
 TEST_CASE("Query summaries: kernel, composite and reference") {
   for (const auto& layout : {layout_of({1, 5, 70, 33}, 90), layout_of({7, 7}), layout_of({1})}) {

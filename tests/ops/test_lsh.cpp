@@ -8,6 +8,15 @@ namespace {
 
 using ops::Path;
 
+TEST_CASE("statistics over the sequence keep bf16 as bf16, those of the running mean do not") {
+  const auto layout = test::layout_of({40, 7}, 64);
+  const at::Tensor x = test::random_normal({47, 5}, 1, at::kBFloat16);
+  const at::Tensor centred = ops::centre_over_sequence(x, layout);
+  CHECK(centred.scalar_type() == at::kBFloat16);
+  CHECK(relative_error(centred, ops::centre_over_sequence(x.to(at::kDouble), layout)) <= 1.5e-2);
+  CHECK(ops::centre_by_running_mean(x, layout).scalar_type() == at::kFloat);
+}
+
 TEST_CASE("Centring over the padded sequence in closed form is centring of the padded tensor") {
   for (const auto& layout : {layout_of({1, 5, 12}, 20), layout_of({12, 5}), layout_of({1})}) {
     const at::Tensor x = random_normal({layout.total(), 6}, 1) + 0.3;

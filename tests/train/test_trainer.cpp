@@ -4,6 +4,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/files.h"
+#include "lib/base/safetensors.h"
 #include "lib/train/train_step.h"
 #include "lib/train/trainer.h"
 #include "tests/catch.h"
@@ -55,6 +56,53 @@ TEST_CASE("a stopped run goes on to the same bytes") {
        {"/checkpoints/last.safetensors", "/checkpoints/best.safetensors", "/metrics.jsonl", "/config.yaml"}) {
     CAPTURE(name);
     CHECK(read_file(whole + name) == read_file(pieces + name));
+  }
+}
+
+TEST_CASE("a stopped run of bf16 weights goes on to the same bytes, and keeps them in bf16") {
+  for (const Statistics mode : {Statistics::causal, Statistics::paper}) {
+    const TemporaryFolder folder;
+    Config config = toy_config();
+    config.model.mode = mode;
+    config.train.precision = Precision::pure_bf16;
+    config.train.steps = 12;
+    config.train.validate_every = 6;
+    const std::string whole = folder.path() + "/whole", pieces = folder.path() + "/pieces";
+    run_toy(whole, config);
+    for (int asked : {4, 3}) CHECK(run_toy(pieces, config, asked).end == TrainEnd::stopped);
+    CHECK(run_toy(pieces, config).end == TrainEnd::finished);
+    for (const char* name :
+         {"/checkpoints/last.safetensors", "/checkpoints/best.safetensors", "/metrics.jsonl"}) {
+      CAPTURE(name);
+      CHECK(read_file(whole + name) == read_file(pieces + name));
+    }
+    const auto last = read_checkpoint(whole + "/checkpoints/last.safetensors", at::kCPU);
+    CHECK(last.model->parameters().flat().scalar_type() == at::kBFloat16);
+    CHECK(last.optimizer.exp_avg.scalar_type() == at::kBFloat16);
+    const auto file = Safetensors::open(whole + "/checkpoints/last.safetensors");
+    for (const char* name : {"embeddings.weight", "optimizer.exp_avg.embeddings.weight"})
+      CHECK(file.info(name).dtype == Dtype::bf16);
+  }
+}
+
+TEST_CASE("a precision and a mode are independent, and every pair of them learns") {
+  for (const Statistics mode : {Statistics::causal, Statistics::paper}) {
+    for (const Precision precision : {Precision::fp32, Precision::bf16, Precision::pure_bf16}) {
+      CAPTURE(static_cast<int>(mode), static_cast<int>(precision));
+      Config config = toy_config();
+      config.model.mode = mode;
+      config.train.precision = precision;
+      LanguageModel model(config.model, 8, 1, at::kCPU, weight_dtype(precision));
+      TrainStep step(model, config);
+      const ToySource source(1, 100);
+      Batch batch = empty_batch(source.spec());
+      for (int i = 0; i < 8; ++i) source.append_example(i, batch);
+      const double first = step.run(batch, 0, training_draws(config, 0)).loss;
+      double last = first;
+      for (int64_t s = 1; s < 25; ++s) last = step.run(batch, s, training_draws(config, s)).loss;
+      CHECK(first == Approx(std::log(8.0)).epsilon(0.15));
+      CHECK(last < first - 0.3);
+    }
   }
 }
 

@@ -1,0 +1,69 @@
+// The bf16 update: every operation rounded, in the official order.
+#include "lib/train/optimiser.h"
+
+#include <cmath>
+
+#include "tests/catch.h"
+#include "tests/ops/tensors.h"
+
+namespace hax::test {
+namespace {
+
+float rounded(double x) { return static_cast<float>(at::BFloat16(static_cast<float>(x))); }
+
+// One weight's update, an operation at a time.
+struct Scalar {
+  float weight, exp_avg = 0.0f, exp_avg_sq = 0.0f;
+
+  void update(float grad, int64_t step, const TrainConfig& c) {
+    const auto t = static_cast<double>(step + 1);
+    weight = rounded(weight * (1.0 - c.lr * c.weight_decay));
+    exp_avg = rounded(exp_avg + (1.0 - c.beta1) * (grad - exp_avg));
+    exp_avg_sq = rounded(exp_avg_sq * c.beta2);
+    exp_avg_sq = rounded(exp_avg_sq + (1.0 - c.beta2) * grad * grad);
+    float denominator = rounded(std::sqrt(exp_avg_sq));
+    denominator = rounded(denominator / std::sqrt(1.0 - std::pow(c.beta2, t)));
+    denominator = rounded(denominator + c.eps);
+    weight = rounded(weight - c.lr / (1.0 - std::pow(c.beta1, t)) * exp_avg / denominator);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("AdamW on bf16 weights rounds every operation to bf16") {
+  constexpr int64_t kNumel = 500, kSteps = 20;
+  ParameterSet parameters;
+  parameters.add("weight", random_normal({kNumel}, 1, at::kFloat));
+  parameters.finish(at::kCPU, at::kBFloat16);
+  std::vector<Scalar> expected;
+  for (int64_t i = 0; i < kNumel; ++i) expected.push_back({parameters.flat()[i].item<float>()});
+  TrainConfig config;
+  AdamW optimiser(parameters, config);
+  for (int64_t step = 0; step < kSteps; ++step) {
+    const at::Tensor grad = random_normal({kNumel}, 10 + static_cast<uint32_t>(step), at::kBFloat16);
+    parameters.flat_grad().copy_(grad);
+    optimiser.update(step, config.lr, 1.0);
+    for (int64_t i = 0; i < kNumel; ++i) expected[i].update(grad[i].item<float>(), step, config);
+  }
+  CHECK(optimiser.state().exp_avg.scalar_type() == at::kBFloat16);
+  int64_t same = 0;
+  for (int64_t i = 0; i < kNumel; ++i) {
+    same += parameters.flat()[i].item<float>() == expected[i].weight &&
+            optimiser.state().exp_avg[i].item<float>() == expected[i].exp_avg &&
+            optimiser.state().exp_avg_sq[i].item<float>() == expected[i].exp_avg_sq;
+  }
+  // Some operations are fp32 inside where this is fp64: now and then a tie falls the other way.
+  CHECK(same >= kNumel * 98 / 100);
+}
+
+TEST_CASE("the gradient's norm of bf16 weights is not rounded to bf16") {
+  ParameterSet parameters;
+  parameters.add("weight", at::zeros({3}));
+  parameters.finish(at::kCPU, at::kBFloat16);
+  parameters.flat_grad().fill_(1.0);
+  const at::Tensor norm = AdamW(parameters, TrainConfig{}).grad_norm();
+  CHECK(norm.scalar_type() == at::kFloat);
+  CHECK(norm.item<double>() == Approx(std::sqrt(3.0)).epsilon(1e-6));
+}
+
+}  // namespace hax::test
