@@ -1,16 +1,11 @@
-#include <filesystem>
-#include <map>
-
 #include "apps/commands.h"
+#include "apps/evaluate_run.h"
+#include "apps/output.h"
 #include "apps/signals.h"
 #include "lib/base/error.h"
-#include "lib/base/files.h"
 #include "lib/base/log.h"
 #include "lib/base/parallel.h"
-#include "lib/data/dataset.h"
-#include "lib/eval/report.h"
-#include "lib/train/run_folder.h"
-#include "lib/train/train_step.h"
+#include "lib/config/names.h"
 #include "lib/train/trainer.h"
 
 namespace hax {
@@ -18,35 +13,10 @@ namespace {
 
 struct Options {
   std::vector<std::string> runs, checkpoints, by;
-  std::string data, split = "test", format = "text", out, device = "auto";
+  std::string data, split = "test", device = "auto";
   int64_t batch_size = 256, threads = 0;
+  TableOutput output;
 };
-
-const std::map<std::string, TableFormat> kFormats = {{"text", TableFormat::text},
-                                                     {"md", TableFormat::markdown},
-                                                     {"csv", TableFormat::csv},
-                                                     {"json", TableFormat::json}};
-const std::map<std::string, DeviceKind> kDevices = {
-    {"auto", DeviceKind::automatic}, {"cpu", DeviceKind::cpu}, {"cuda", DeviceKind::cuda}};
-
-EvaluatedRun evaluate_checkpoint(const std::string& path, const std::string& label,
-                                 const FileSource& examples, const std::string& data_name,
-                                 const Manifest& manifest, const Options& options) {
-  auto loaded = read_checkpoint(path, choose_device(kDevices.at(options.device)));
-  check_fits(loaded.info, examples.spec(), data_name);
-  if (examples.fingerprint() == loaded.info.data_fingerprint) {
-    throw DataError(data_name + ": is the data that " + path + " was trained on; evaluate on the test split");
-  }
-  EvaluatedRun run;
-  run.label = label;
-  const at::ScalarType compute = compute_dtype(loaded.info.config.train.precision);
-  run.evaluation =
-      evaluate(*loaded.model, *loaded.draws, examples, 0, options.batch_size, compute, stop_requested);
-  run.parameters = loaded.model->parameters().numel();
-  run.state = measure_state(*loaded.model, *loaded.draws, examples, compute);
-  run.info = std::move(loaded.info);
-  return run;
-}
 
 int run_eval(const Options& options) {
   catch_signals();
@@ -54,29 +24,19 @@ int run_eval(const Options& options) {
     throw UsageError(
         "eval: nothing to evaluate; give --run RUN or --checkpoint FILE, each as often as needed");
   }
-  if (!options.out.empty()) {
-    const std::string fault = output_fault(options.out);
-    if (!fault.empty()) throw UsageError("--out " + options.out + ": " + fault);
-  }
+  options.output.check();
   const int threads = options.threads > 0 ? static_cast<int>(options.threads) : hardware_threads();
   at::set_num_threads(threads);
-  const Dataset dataset = Dataset::open(options.data, threads);
-  const FileSource& examples = dataset.split(parse_split(options.split));
-  const std::string data_name = options.data + " (" + options.split + ")";
-  if (examples.size() == 0) throw DataError(data_name + ": the split is empty; choose another with --split");
+  const at::Device device = choose_device(value_of<DeviceKind>(options.device).value());
+  const EvaluationSplit split(options.data, options.split, threads);
 
   std::vector<EvaluatedRun> runs;
   auto add = [&](const std::string& path, const std::string& label) {
-    runs.push_back(evaluate_checkpoint(path, label, examples, data_name, dataset.manifest(), options));
+    runs.push_back(evaluate_checkpoint(path, label, split, device, options.batch_size));
   };
   for (const auto& folder : options.runs) {
     const RunFolder run = RunFolder::open(folder);
-    const bool validated = std::filesystem::exists(run.best_checkpoint());
-    if (!validated && !run.has_checkpoint()) {
-      throw DataError(folder + ": the run has no checkpoint yet; let `hax train --out " + folder + "` go on");
-    }
-    add(validated ? run.best_checkpoint() : run.last_checkpoint(),
-        run.config().name.empty() ? folder : run.config().name);
+    add(checkpoint_of(run), run.config().name.empty() ? folder : run.config().name);
   }
   for (const auto& path : options.checkpoints) add(path, path);
   if (stop_requested()) {
@@ -84,13 +44,7 @@ int run_eval(const Options& options) {
     return signal_exit_status();
   }
 
-  const std::string table =
-      accuracy_table(runs, examples.spec(), data_name, options.by).render(kFormats.at(options.format));
-  if (options.out.empty()) {
-    print_result(table);
-  } else {
-    write_file(options.out, table);
-  }
+  options.output.write(accuracy_table(runs, split.examples().spec(), split.name, options.by));
   return 0;
 }
 
@@ -119,14 +73,7 @@ void add_eval(CLI::App& app, Action& action) {
   command->add_option("--by", o->by, "Slice by these columns, e.g. n_context,n_key")
       ->group("Table")
       ->delimiter(',');
-  command->add_option("--format", o->format, "text, md, csv or json")
-      ->group("Table")
-      ->check(CLI::IsMember({"text", "md", "csv", "json"}))
-      ->capture_default_str();
-  command->add_option("--out", o->out, "Write the table there instead of to stdout")
-      ->group("Table")
-      ->type_name("FILE")
-      ->check(kNamed);
+  add_table_output(command, o->output);
   command->add_option("--device", o->device, "auto, cpu or cuda")
       ->group("Machine")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))

@@ -42,6 +42,7 @@ int main(int argc, char** argv) {
   add_export_text(app, action);
   add_train(app, action);
   add_eval(app, action);
+  add_table(app, action);
   add_config(app, action);
   add_inspect(app, action);
   add_bench(app, action);

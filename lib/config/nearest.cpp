@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lib/base/nearest.h"
+#include "lib/config/lookup.h"
 
 namespace hax {
 
@@ -13,8 +14,6 @@ constexpr size_t kLongest = 200;  // no known name comes near; keeps the quadrat
 size_t allowed_distance(std::string_view name, std::string_view candidate) {
   return std::max(name.size(), candidate.size()) / 2;
 }
-
-std::string_view leaf_of(std::string_view key) { return key.substr(key.rfind('.') + 1); }
 
 }  // namespace
 

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "lib/config/fields.h"
+#include "lib/config/lookup.h"
 #include "lib/config/names.h"
 
 namespace hax {
@@ -14,8 +15,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 size_t depth_of(std::string_view key) { return static_cast<size_t>(std::count(key.begin(), key.end(), '.')); }
-
-std::string_view leaf_of(std::string_view key) { return key.substr(key.rfind('.') + 1); }
 
 Json json_value(const Field& field) {
   return std::visit(

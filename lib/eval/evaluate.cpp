@@ -43,7 +43,7 @@ void check_fits(const CheckpointInfo& model, const DataSpec& data, const std::st
 
 Evaluation evaluate(const LanguageModel& model, EvaluationDraws& draws, const ExampleSource& examples,
                     int64_t limit, int64_t batch_size, at::ScalarType compute,
-                    const std::function<bool()>& stop) {
+                    const std::function<bool()>& stop, std::vector<int32_t>* predicted) {
   const at::InferenceMode inference;
   const int64_t n = limit > 0 ? std::min(limit, examples.size()) : examples.size();
   Evaluation out;
@@ -53,10 +53,15 @@ Evaluation evaluate(const LanguageModel& model, EvaluationDraws& draws, const Ex
     const Batch batch = consecutive_batch(examples, begin, std::min(n, begin + batch_size));
     draws.set_batch(static_cast<uint32_t>(begin / batch_size));
     const ModelInput input = to_device(batch, model.device());
-    const auto result = ops::cross_entropy(model.forward(input, draws, compute).logits, input.targets);
+    const at::Tensor logits = model.forward(input, draws, compute).logits;
+    const auto result = ops::cross_entropy(logits, input.targets);
     const auto correct = result.correct.to(at::kCPU).contiguous();
     const bool* right = correct.data_ptr<bool>();
     const auto scored = static_cast<int64_t>(batch.scored.size());
+    if (predicted != nullptr) {
+      const auto tokens = at::argmax(logits, 1).to(at::kCPU, at::kInt).contiguous();
+      predicted->insert(predicted->end(), tokens.data_ptr<int32_t>(), tokens.data_ptr<int32_t>() + scored);
+    }
     loss_sum += result.loss.item<double>() * static_cast<double>(scored);
     out.scored += scored;
     for (int64_t b = 0; b < batch.size(); ++b) {

@@ -31,9 +31,10 @@ MeanAndError accuracy(const Evaluation& evaluation);
 void check_fits(const CheckpointInfo& model, const DataSpec& data, const std::string& data_name);
 
 // The first `limit` examples (0: all) in batches of batch_size, without gradients. `stop` is asked before
-// each batch; when it says true the result covers what was done.
+// each batch; when it says true the result covers what was done. `predicted`, where given, gets the token
+// that the model holds most likely at every scored position, appended in the order of examples and positions.
 Evaluation evaluate(const LanguageModel& model, EvaluationDraws& draws, const ExampleSource& examples,
                     int64_t limit, int64_t batch_size, at::ScalarType compute,
-                    const std::function<bool()>& stop = {});
+                    const std::function<bool()>& stop = {}, std::vector<int32_t>* predicted = nullptr);
 
 }  // namespace hax

@@ -30,7 +30,7 @@ std::vector<Cell> accuracy_cells(const MeanAndError& mean) {
 }
 
 std::vector<Cell> state_cells(const std::optional<MeasuredState>& state) {
-  if (!state) return {std::string("-"), std::string("-")};
+  if (!state) return {Cell(), Cell()};
   return {state->bytes.total(), state->bytes.kept_keys};
 }
 

@@ -1,30 +1,52 @@
 #include "lib/eval/table.h"
 
+#include "lib/eval/latex.h"
+
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
 namespace hax {
 namespace {
 
-std::string for_people(const Cell& cell) {
+nlohmann::ordered_json for_programs(const Cell& cell) {
   if (const auto* text = std::get_if<std::string>(&cell)) return *text;
-  if (const auto* integer = std::get_if<int64_t>(&cell)) return std::to_string(*integer);
-  const auto& number = std::get<Number>(cell);
-  char buffer[64];
+  if (const auto* integer = std::get_if<int64_t>(&cell)) return *integer;
+  if (const auto* number = std::get_if<Number>(&cell)) return number->value;
+  if (const auto* numbers = std::get_if<Numbers>(&cell)) {
+    auto list = nlohmann::ordered_json::array();
+    for (const Number& number : *numbers) list.push_back(number.value);
+    return list;
+  }
+  return nullptr;
+}
+
+std::string full_text(double value) { return nlohmann::json(value).dump(); }
+
+// Shorter than full_text for whole numbers and small ones: "10", "1e-05".
+std::string shortest_text(double value) {
+  char buffer[32];
+  const auto result = std::to_chars(buffer, buffer + sizeof buffer, value);
+  return {buffer, result.ptr};
+}
+
+std::string decimal_text(const Number& number) {
+  if (number.decimals == kShortest) return shortest_text(number.value);
+  char buffer[512];
   std::snprintf(buffer, sizeof buffer, "%.*f", number.decimals, number.value);
   return buffer;
 }
 
-nlohmann::ordered_json for_programs(const Cell& cell) {
-  if (const auto* text = std::get_if<std::string>(&cell)) return *text;
-  if (const auto* integer = std::get_if<int64_t>(&cell)) return *integer;
-  return std::get<Number>(cell).value;
-}
-
 std::string csv_field(const Cell& cell) {
-  if (const auto* number = std::get_if<Number>(&cell)) return nlohmann::json(number->value).dump();
-  std::string text = for_people(cell);
+  if (const auto* number = std::get_if<Number>(&cell)) return full_text(number->value);
+  if (const auto* numbers = std::get_if<Numbers>(&cell)) {
+    std::string list;
+    for (const Number& number : *numbers) list += (list.empty() ? "" : " ") + full_text(number.value);
+    return list;
+  }
+  if (std::holds_alternative<std::monostate>(cell)) return "";
+  const std::string text = text_of(cell);
   if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
   std::string quoted = "\"";
   for (char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
@@ -42,24 +64,30 @@ std::string padded(const std::string& text, size_t to, bool right) {
   return right ? blanks + text : text + blanks;
 }
 
+std::string markdown_text(const Cell& cell) {
+  std::string out;
+  for (const char c : text_of(cell)) out += c == '|' ? std::string("\\|") : std::string(1, c);
+  return out;
+}
+
 std::string aligned(const Table& table, bool markdown) {
   const size_t n = table.columns.size();
   std::vector<std::vector<std::string>> cells;
   std::vector<size_t> widths(n);
-  std::vector<bool> numeric(n, true);
   for (size_t c = 0; c < n; ++c) widths[c] = std::max<size_t>(width(table.columns[c]), markdown ? 4 : 1);
   for (const auto& row : table.rows) {
     auto& line = cells.emplace_back();
     for (size_t c = 0; c < n; ++c) {
-      line.push_back(for_people(row[c]));
+      line.push_back(markdown ? markdown_text(row[c]) : text_of(row[c]));
       widths[c] = std::max(widths[c], width(line.back()));
-      if (std::holds_alternative<std::string>(row[c])) numeric[c] = false;
     }
   }
+  std::vector<bool> numbers(n);
+  for (size_t c = 0; c < n; ++c) numbers[c] = table.numeric(c);
   const std::string edge = markdown ? "| " : "", gap = markdown ? " | " : "  ", close = markdown ? " |" : "";
   auto line = [&](const std::vector<std::string>& texts) {
     std::string out = edge;
-    for (size_t c = 0; c < n; ++c) out += (c ? gap : "") + padded(texts[c], widths[c], numeric[c]);
+    for (size_t c = 0; c < n; ++c) out += (c ? gap : "") + padded(texts[c], widths[c], numbers[c]);
     out += close;
     while (!markdown && !out.empty() && out.back() == ' ') out.pop_back();
     return out + "\n";
@@ -67,7 +95,7 @@ std::string aligned(const Table& table, bool markdown) {
   std::vector<std::string> rule(n);
   for (size_t c = 0; c < n; ++c) {
     rule[c] = std::string(widths[c], '-');
-    if (markdown && numeric[c]) rule[c].back() = ':';
+    if (markdown && numbers[c]) rule[c].back() = ':';
   }
   std::string out = table.caption.empty() ? "" : table.caption + "\n\n";
   out += line(table.columns) + line(rule);
@@ -77,7 +105,38 @@ std::string aligned(const Table& table, bool markdown) {
   return out;
 }
 
+constexpr std::pair<std::string_view, TableFormat> kFormats[] = {{"text", TableFormat::text},
+                                                                 {"md", TableFormat::markdown},
+                                                                 {"latex", TableFormat::latex},
+                                                                 {"csv", TableFormat::csv},
+                                                                 {"json", TableFormat::json}};
+
 }  // namespace
+
+std::optional<TableFormat> table_format(std::string_view name) {
+  for (const auto& [known, format] : kFormats) {
+    if (known == name) return format;
+  }
+  return std::nullopt;
+}
+
+std::string text_of(const Cell& cell) {
+  if (const auto* text = std::get_if<std::string>(&cell)) return *text;
+  if (const auto* integer = std::get_if<int64_t>(&cell)) return std::to_string(*integer);
+  if (const auto* number = std::get_if<Number>(&cell)) return decimal_text(*number);
+  if (const auto* numbers = std::get_if<Numbers>(&cell)) {
+    std::string list;
+    for (const Number& number : *numbers) list += (list.empty() ? "" : " ") + decimal_text(number);
+    return list;
+  }
+  return "-";
+}
+
+bool Table::numeric(size_t column) const {
+  return std::none_of(rows.begin(), rows.end(), [&](const auto& row) {
+    return std::holds_alternative<std::string>(row[column]) || std::holds_alternative<Numbers>(row[column]);
+  });
+}
 
 std::string Table::render(TableFormat format) const {
   switch (format) {
@@ -85,14 +144,19 @@ std::string Table::render(TableFormat format) const {
       return aligned(*this, false);
     case TableFormat::markdown:
       return aligned(*this, true);
+    case TableFormat::latex:
+      return latex_table(*this);
     case TableFormat::csv: {
       std::string out;
-      for (size_t c = 0; c < columns.size(); ++c) out += (c ? "," : "") + csv_field(columns[c]);
-      out += "\n";
-      for (const auto& row : rows) {
-        for (size_t c = 0; c < row.size(); ++c) out += (c ? "," : "") + csv_field(row[c]);
-        out += "\n";
-      }
+      const auto line = [&](const std::vector<Cell>& cells) {
+        for (size_t c = 0; c < cells.size(); ++c) {
+          if (c > 0) out += ',';
+          out += csv_field(cells[c]);
+        }
+        out += '\n';
+      };
+      line({columns.begin(), columns.end()});
+      for (const auto& row : rows) line(row);
       return out;
     }
     case TableFormat::json: {

@@ -5,15 +5,17 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
+#include <thread>
 
 #include "lib/base/error.h"
 #include "lib/base/files.h"
 #include "lib/config/load.h"
+#include "lib/config/lookup.h"
 #include "lib/config/write.h"
 
 namespace hax {
@@ -22,6 +24,8 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
+constexpr int kLockAttempts = 10;
+
 void append_line(const std::string& path, const std::string& line) {
   std::ofstream file(path, std::ios::app | std::ios::binary);
   file << line << '\n';
@@ -29,16 +33,14 @@ void append_line(const std::string& path, const std::string& line) {
   if (!file) throw RuntimeError(path + ": cannot write: " + std::strerror(errno));
 }
 
-// What a run may not change between its start and a resume: everything but where the data lies (its
-// fingerprint is compared), how often things are said and saved, and how many threads work.
-std::vector<std::string> binding_difference(Config was, const Config& is) {
-  was.name = is.name;
-  was.data.path = is.data.path;
-  was.train.threads = is.train.threads;
-  was.train.log_every = is.train.log_every;
-  was.train.checkpoint_every = is.train.checkpoint_every;
-  was.train.eval_batch_size = is.train.eval_batch_size;
-  return difference(was, is);
+// What a run may not change between its start and a resume, as lines "key: before -> after". Where the data
+// lie may change: their fingerprint is compared.
+std::vector<std::string> binding_difference(const Config& was, const Config& is) {
+  std::vector<std::string> changes = difference(was, is);
+  std::erase_if(changes, [](const std::string& line) {
+    return !changes_results(std::string_view(line).substr(0, line.find(':')));
+  });
+  return changes;
 }
 
 // Calls use(record, line) on each whole line that is a JSON object; a torn last line, which a killed process
@@ -127,14 +129,39 @@ void RunFolder::write_result(const RunResult& r) const {
 void RunFolder::append_metrics(const std::string& json) const { append_line(path_ + "/metrics.jsonl", json); }
 void RunFolder::append_timing(const std::string& json) const { append_line(path_ + "/timing.jsonl", json); }
 
+RunProgress RunFolder::progress() const {
+  RunProgress out;
+  for_each_record(path_ + "/metrics.jsonl", [&](const Json& record, const std::string&) {
+    out.step = record["step"];
+    out.tokens_seen = record.value("tokens_seen", out.tokens_seen);
+    const double accuracy = record.value("kind", "") == "valid" ? record.value("accuracy", -1.0) : -1.0;
+    if (accuracy <= out.best_accuracy) return;
+    out.best_accuracy = accuracy;
+    out.best_step = out.step;
+  });
+  return out;
+}
+
+bool RunFolder::is_training() const {
+  const int fd = ::open((path_ + "/lock").c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  const bool held = ::flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  ::close(fd);
+  return held;
+}
+
 std::shared_ptr<const void> RunFolder::lock() const {
   const std::string path = path_ + "/lock";
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (fd < 0) throw RuntimeError("cannot create " + path + ": " + std::strerror(errno));
   std::shared_ptr<const void> held(nullptr, [fd](const void*) { ::close(fd); });
-  // Where the file system has no locks, there is nothing to hold.
-  if (::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-    throw UsageError(path_ + ": another process is training this run; wait for it, or give another --out");
+  // is_training() of another process holds it for a moment. Where the file system has no locks, there is
+  // nothing to hold.
+  for (int attempt = 1; ::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; ++attempt) {
+    if (attempt == kLockAttempts) {
+      throw UsageError(path_ + ": another process is training this run; wait for it, or give another --out");
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
   return held;
 }

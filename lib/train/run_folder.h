@@ -4,6 +4,8 @@
 //   timing.jsonl             wall-clock seconds and tokens a second, by step
 //   checkpoints/last.safetensors, checkpoints/best.safetensors
 //   result.json              written last: how the run ended
+//   eval-FINGERPRINT.json    evaluations of the best checkpoint by `hax table`
+//   (lib/train/stored_evaluation.h) lock                     held by the process that trains
 #pragma once
 
 #include <memory>
@@ -22,6 +24,14 @@ struct RunResult {
   int64_t best_step = 0;
   double seconds = 0.0;
   std::string message;  // what diverged, and where
+};
+
+// What the metrics say of a run so far.
+struct RunProgress {
+  int64_t step = 0;  // of the last record
+  int64_t tokens_seen = 0;
+  double best_accuracy = -1.0;  // -1: not validated yet
+  int64_t best_step = 0;
 };
 
 class RunFolder {
@@ -44,6 +54,9 @@ class RunFolder {
   // Appends one JSON object a line.
   void append_metrics(const std::string& json) const;
   void append_timing(const std::string& json) const;
+  RunProgress progress() const;
+  // Whether a process holds the lock.
+  bool is_training() const;
   // Holds the run for this process until the returned handle goes; throws UsageError when another one has it.
   std::shared_ptr<const void> lock() const;
   // Drops records that a resumed run will write again: those after `step`, and the validation at `step`

@@ -1,0 +1,20 @@
+// Run folders as rows of tables to come.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "lib/eval/run_record.h"
+
+namespace hax {
+
+// The run folders among `paths` and, at any depth, inside those that are no run folders; each once, those of
+// one path in alphabetical order. Links to folders are followed when named, not when met.
+// Throws DataError naming a path that does not exist or holds no run.
+std::vector<std::string> find_runs(const std::vector<std::string>& paths);
+
+// What config.yaml, metrics.jsonl, result.json and the lock say, and the data's fingerprint and chance from a
+// checkpoint if there is one. Throws DataError for damaged files.
+RunRecord read_run(const std::string& folder);
+
+}  // namespace hax
