@@ -47,9 +47,10 @@ void add_config(CLI::App& app, Action& action) {
   });
 
   auto* explain_command = command->add_subcommand("explain", "Explain a key, a section, or all keys");
-  explain_command->add_option("key", o->key, "Dotted key, e.g. train.lr or model; none: everything")
-      ->type_name("KEY");
-  explain_command->add_flag("--markdown", o->markdown, "All keys as docs/configuration.md");
+  auto* key =
+      explain_command->add_option("key", o->key, "Dotted key, e.g. train.lr or model; none: everything")
+          ->type_name("KEY");
+  explain_command->add_flag("--markdown", o->markdown, "All keys as docs/configuration.md")->excludes(key);
   explain_command->callback([o, &action] {
     action = [o] {
       print_result(o->markdown ? configuration_markdown() : explain(o->key));

@@ -2,6 +2,7 @@
 #include "apps/evaluate_run.h"
 #include "apps/output.h"
 #include "apps/signals.h"
+#include "data_gen/registry.h"
 #include "lib/base/error.h"
 #include "lib/base/log.h"
 #include "lib/base/parallel.h"
@@ -15,6 +16,7 @@ struct Options {
   std::vector<std::string> runs, checkpoints, by;
   std::string data, split = "test", device = "auto";
   int64_t batch_size = 256, threads = 0;
+  bool errors = false;
   TableOutput output;
 };
 
@@ -30,9 +32,14 @@ int run_eval(const Options& options) {
   const at::Device device = choose_device(value_of<DeviceKind>(options.device).value());
   const EvaluationSplit split(options.data, options.split, threads);
 
+  // Refused before any model is evaluated.
+  const Slicing slicing(options.by, split.examples().spec(), split.name);
+  std::unique_ptr<Task> task;
+  if (options.errors || slicing.by_distance()) task = make_task(split.dataset.manifest(), options.data);
+
   std::vector<EvaluatedRun> runs;
   auto add = [&](const std::string& path, const std::string& label) {
-    runs.push_back(evaluate_checkpoint(path, label, split, device, options.batch_size));
+    runs.push_back(evaluate_checkpoint(path, label, split, device, options.batch_size, task.get()));
   };
   for (const auto& folder : options.runs) {
     const RunFolder run = RunFolder::open(folder);
@@ -44,7 +51,8 @@ int run_eval(const Options& options) {
     return signal_exit_status();
   }
 
-  options.output.write(accuracy_table(runs, split.examples().spec(), split.name, options.by));
+  const auto table = options.errors ? error_table : accuracy_table;
+  options.output.write(table(runs, split.examples().spec(), split.name, options.by));
   return 0;
 }
 
@@ -70,9 +78,11 @@ void add_eval(CLI::App& app, Action& action) {
       ->group("Data")
       ->check(CLI::IsMember({"train", "valid", "test"}))
       ->capture_default_str();
-  command->add_option("--by", o->by, "Slice by these columns, e.g. n_context,n_key")
+  command
+      ->add_option("--by", o->by, "Slice by these columns of the data, e.g. n_context,n_key, and by distance")
       ->group("Table")
       ->delimiter(',');
+  command->add_flag("--errors", o->errors, "Show what the wrong answers were instead")->group("Table");
   add_table_output(command, o->output);
   command->add_option("--device", o->device, "auto, cpu or cuda")
       ->group("Machine")

@@ -7,6 +7,30 @@
 #include "lib/train/train_step.h"
 
 namespace hax {
+namespace {
+
+// What the task says of the first n examples' questions and of the predictions for them.
+ScoredPositions examine(const Task& task, const FileSource& examples, int64_t n,
+                        const std::vector<int32_t>& predicted) {
+  ScoredPositions out;
+  out.error_kinds = task.error_kinds();
+  out.begin = {0};
+  Example example;
+  size_t p = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    examples.example(i, example);
+    const auto sources = task.sources(example);
+    for (size_t s = 0; s < example.scored.size(); ++s, ++p) {
+      out.distance.push_back(sources[s] < 0 ? -1 : example.scored[s] - sources[s]);
+      const bool right = predicted.at(p) == example.targets[s];
+      out.error.push_back(right ? -1 : static_cast<int32_t>(task.error_kind(example, s, predicted[p])));
+    }
+    out.begin.push_back(static_cast<int64_t>(p));
+  }
+  return out;
+}
+
+}  // namespace
 
 EvaluationSplit::EvaluationSplit(const std::string& folder, const std::string& split, int threads)
     : dataset(Dataset::open(folder, threads)),
@@ -24,7 +48,7 @@ std::string checkpoint_of(const RunFolder& run) {
 
 EvaluatedRun evaluate_checkpoint(const std::string& path, const std::string& label,
                                  const EvaluationSplit& split, at::Device device, int64_t batch_size,
-                                 std::vector<int32_t>* predicted) {
+                                 const Task* task) {
   auto loaded = read_checkpoint(path, device);
   const FileSource& examples = split.examples();
   check_fits(loaded.info, examples.spec(), split.name);
@@ -35,8 +59,10 @@ EvaluatedRun evaluate_checkpoint(const std::string& path, const std::string& lab
   EvaluatedRun run;
   run.label = label;
   const at::ScalarType compute = compute_dtype(loaded.info.config.train.precision);
-  run.evaluation =
-      evaluate(*loaded.model, *loaded.draws, examples, 0, batch_size, compute, stop_requested, predicted);
+  std::vector<int32_t> predicted;
+  run.evaluation = evaluate(*loaded.model, *loaded.draws, examples, 0, batch_size, compute, stop_requested,
+                            task != nullptr ? &predicted : nullptr);
+  if (task != nullptr) run.positions = examine(*task, examples, run.evaluation.size(), predicted);
   run.parameters = loaded.model->parameters().numel();
   if (!stop_requested()) run.state = measure_state(*loaded.model, *loaded.draws, examples, compute);
   run.info = std::move(loaded.info);

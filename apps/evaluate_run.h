@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "data_gen/task.h"
 #include "lib/data/dataset.h"
 #include "lib/eval/report.h"
 #include "lib/train/run_folder.h"
@@ -26,9 +27,9 @@ struct EvaluationSplit {
 std::string checkpoint_of(const RunFolder& run);
 
 // Throws DataError when the split does not fit the model or is the data it was trained on. The result is
-// partial when a signal asked to stop (apps/signals.h). `predicted`: as of evaluate().
+// partial when a signal asked to stop (apps/signals.h). With the `task` of the data the result has positions.
 EvaluatedRun evaluate_checkpoint(const std::string& path, const std::string& label,
                                  const EvaluationSplit& split, at::Device device, int64_t batch_size,
-                                 std::vector<int32_t>* predicted = nullptr);
+                                 const Task* task = nullptr);
 
 }  // namespace hax

@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <cstring>
 #include <new>
+#include <optional>
+#include <sstream>
 
 #include "apps/commands.h"
 #include "apps/signals.h"
@@ -48,10 +50,13 @@ int main(int argc, char** argv) {
   add_bench(app, action);
   add_convert(app, action);
 
+  std::optional<std::string> help;
   try {
     app.parse(argc, argv);
-  } catch (const CLI::Success& e) {  // --help
-    return app.exit(e);
+  } catch (const CLI::Success& e) {
+    std::ostringstream text;
+    app.exit(e, text, text);
+    help = text.str();
   } catch (const CLI::ParseError& e) {
     app.exit(e, std::cerr, std::cerr);
     return static_cast<int>(ExitStatus::usage);
@@ -60,6 +65,10 @@ int main(int argc, char** argv) {
   log::set_level(quiet ? log::Level::quiet : verbose ? log::Level::verbose : log::Level::normal);
   ignore_closed_pipes();
   try {
+    if (help) {
+      print_result(*help);
+      return 0;
+    }
     if (version) {
       print_result(version_report(json));
       return 0;

@@ -22,10 +22,13 @@ constexpr std::array<std::string_view, 6> kWithoutEffect = {"name",
                                                             "train.checkpoint_every",
                                                             "train.eval_batch_size"};
 
-std::string joined(const std::vector<std::string>& names, const std::string& last) {
+// "a, b or c"
+std::string alternatives(const std::vector<std::string>& names) {
   std::string text;
-  for (size_t i = 0; i < names.size(); ++i)
-    text += (i == 0 ? "" : i + 1 == names.size() ? last : ", ") + names[i];
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (i > 0) text += i + 1 < names.size() ? ", " : " or ";
+    text += names[i];
+  }
   return text;
 }
 
@@ -75,12 +78,12 @@ std::string full_key(const std::string& name, const std::string& flag) {
   if (matching.size() == 1) return matching.front();
   if (!matching.empty()) {
     throw UsageError(flag + " " + shown(name) + ": is the end of " + std::to_string(matching.size()) +
-                     " keys; write " + joined(matching, " or "));
+                     " keys; write " + alternatives(matching));
   }
   const auto near = suggestions(name, known);
   throw UsageError(
       flag + " " + shown(name) + ": no such key; " +
-      (near.empty() ? "`hax config explain` lists them" : "did you mean " + joined(near, " or ") + "?"));
+      (near.empty() ? "`hax config explain` lists them" : "did you mean " + alternatives(near) + "?"));
 }
 
 KeyValue value_of_key(const Config& config, const std::string& key) {

@@ -9,15 +9,15 @@
 
 namespace hax {
 
-MeanAndError accuracy(const Evaluation& evaluation) {
+MeanAndError mean_and_error(const std::vector<float>& values) {
   MeanAndError out;
-  out.n = evaluation.size();
+  out.n = static_cast<int64_t>(values.size());
   if (out.n == 0) return out;
-  for (float a : evaluation.example_accuracy) out.mean += a;
+  for (float a : values) out.mean += a;
   out.mean /= static_cast<double>(out.n);
   if (out.n > 1) {
     double sum = 0.0;
-    for (float a : evaluation.example_accuracy) sum += (a - out.mean) * (a - out.mean);
+    for (float a : values) sum += (a - out.mean) * (a - out.mean);
     out.standard_error = std::sqrt(sum / static_cast<double>(out.n - 1) / static_cast<double>(out.n));
   }
   return out;

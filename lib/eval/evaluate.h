@@ -24,7 +24,8 @@ struct MeanAndError {
   double standard_error = 0.0;  // of the mean over examples; 0 for a single example
   int64_t n = 0;
 };
-MeanAndError accuracy(const Evaluation& evaluation);
+MeanAndError mean_and_error(const std::vector<float>& values);
+inline MeanAndError accuracy(const Evaluation& e) { return mean_and_error(e.example_accuracy); }
 
 // Throws DataError when the examples do not fit what the model was trained to read: another vocabulary,
 // another way of asking, or (in `paper` mode, where the padded length matters) another length.

@@ -1,29 +1,29 @@
 #include "lib/eval/report.h"
 
-#include <algorithm>
-#include <map>
+#include <numeric>
 
-#include "lib/base/error.h"
 #include "lib/config/names.h"
 
 namespace hax {
 namespace {
 
-std::vector<size_t> find_columns(const DataSpec& data, const std::vector<std::string>& by,
-                                 const std::string& data_name) {
-  std::vector<size_t> columns;
-  for (const auto& name : by) {
-    const auto found = std::find(data.slice_columns.begin(), data.slice_columns.end(), name);
-    if (found == data.slice_columns.end()) {
-      std::string known;
-      for (const auto& column : data.slice_columns) known += (known.empty() ? "" : ", ") + column;
-      throw UsageError("--by " + name + ": " + data_name + " has no such column; it has " +
-                       (known.empty() ? "none" : known));
-    }
-    columns.push_back(static_cast<size_t>(found - data.slice_columns.begin()));
-  }
-  return columns;
+const std::vector<std::string> kRunColumns = {"run", "seed", "mode", "patterns", "k"};
+
+std::vector<Cell> run_cells(const EvaluatedRun& run) {
+  const Config& config = run.info.config;
+  const SparseConfig& sparse = config.model.sparse;
+  return {run.label, config.train.seed, std::string(name_of(config.model.mode)), pattern_names(config.model),
+          sparse.patterns.empty() ? 0 : sparse.k};
 }
+
+Cell slice_cell(const Slicing& slicing, const std::vector<std::string>& by, size_t i, int32_t value) {
+  if (by[i] == "distance") return slicing.text(i, value);
+  return int64_t{value};
+}
+
+constexpr const char* kDistanceNote =
+    "distance: tokens from the place where the answer stands to the question; an example counts in a row "
+    "with its questions of those distances; none: no single token holds the answer.";
 
 std::vector<Cell> accuracy_cells(const MeanAndError& mean) {
   return {Number{100.0 * mean.mean, 2}, Number{100.0 * mean.standard_error, 2}};
@@ -51,7 +51,10 @@ std::string state_note(const std::vector<EvaluatedRun>& runs) {
 template <class E>
 std::string joined(const std::vector<E>& values) {
   std::string names;
-  for (const E value : values) names += (names.empty() ? "" : "+") + std::string(name_of(value));
+  for (const E value : values) {
+    if (!names.empty()) names += '+';
+    names += name_of(value);
+  }
   return names;
 }
 
@@ -65,10 +68,10 @@ std::string pattern_names(const ModelConfig& config) {
 
 Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data,
                      const std::string& data_name, const std::vector<std::string>& by) {
-  const auto columns = find_columns(data, by, data_name);
+  const Slicing slicing(by, data, data_name);
   Table table;
   table.caption = "Accuracy on " + data_name + " (" + data.task + ")";
-  table.columns = {"run", "seed", "mode", "patterns", "k"};
+  table.columns = kRunColumns;
   table.columns.insert(table.columns.end(), by.begin(), by.end());
   for (const char* name : {"accuracy %", "s.e.", "chance %", "examples"}) table.columns.emplace_back(name);
   if (by.empty()) {
@@ -76,22 +79,10 @@ Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data
       table.columns.emplace_back(name);
   }
   for (const auto& run : runs) {
-    const auto& config = run.info.config;
-    const SparseConfig& sparse = config.model.sparse;
-    const std::vector<Cell> head = {run.label, config.train.seed, std::string(name_of(config.model.mode)),
-                                    pattern_names(config.model), sparse.patterns.empty() ? 0 : sparse.k};
-    std::map<std::vector<int32_t>, Evaluation> groups;
-    const size_t width = data.slice_columns.size();
-    for (int64_t i = 0; i < run.evaluation.size(); ++i) {
-      std::vector<int32_t> values;
-      values.reserve(columns.size());
-      for (size_t c : columns) values.push_back(run.evaluation.slices[i * width + c]);
-      groups[values].example_accuracy.push_back(run.evaluation.example_accuracy[i]);
-    }
-    for (const auto& [values, group] : groups) {
-      std::vector<Cell> row = head;
-      for (int32_t value : values) row.emplace_back(int64_t{value});
-      const MeanAndError mean = accuracy(group);
+    for (const auto& [values, slice] : slicing(run.evaluation, run.positions)) {
+      std::vector<Cell> row = run_cells(run);
+      for (size_t i = 0; i < values.size(); ++i) row.push_back(slice_cell(slicing, by, i, values[i]));
+      const MeanAndError mean = mean_and_error(slice.example_accuracy);
       for (auto& cell : accuracy_cells(mean)) row.push_back(cell);
       row.emplace_back(Number{100.0 * data.chance, 2});
       row.emplace_back(mean.n);
@@ -109,7 +100,43 @@ Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data
       "then the "
       "mean; s.e.: its standard error over examples.",
       "chance: guessing uniformly among the possible answers; k: keys that a query may attend to."};
+  if (slicing.by_distance()) table.notes.emplace_back(kDistanceNote);
   if (by.empty() && !runs.empty()) table.notes.push_back(state_note(runs));
+  return table;
+}
+
+Table error_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data, const std::string& data_name,
+                  const std::vector<std::string>& by) {
+  const Slicing slicing(by, data, data_name);
+  Table table;
+  table.caption = "Wrong answers on " + data_name + " (" + data.task + "), by kind";
+  table.columns = kRunColumns;
+  table.columns.insert(table.columns.end(), by.begin(), by.end());
+  for (const char* name : {"accuracy %", "what was answered", "share of errors %", "errors"})
+    table.columns.emplace_back(name);
+  for (const auto& run : runs) {
+    for (const auto& [values, slice] : slicing(run.evaluation, run.positions)) {
+      const int64_t all = std::accumulate(slice.errors.begin(), slice.errors.end(), int64_t{0});
+      for (size_t kind = 0; kind < slice.errors.size(); ++kind) {
+        std::vector<Cell> row = run_cells(run);
+        for (size_t i = 0; i < values.size(); ++i) row.push_back(slice_cell(slicing, by, i, values[i]));
+        row.emplace_back(Number{100.0 * mean_and_error(slice.example_accuracy).mean, 2});
+        row.emplace_back(run.positions.error_kinds[kind]);
+        if (all > 0) {
+          row.emplace_back(
+              Number{100.0 * static_cast<double>(slice.errors[kind]) / static_cast<double>(all), 2});
+        } else {
+          row.emplace_back();
+        }
+        row.emplace_back(slice.errors[kind]);
+        table.rows.push_back(std::move(row));
+      }
+    }
+  }
+  table.notes = {
+      "errors: wrong predictions at scored positions, all examples together; of several kinds that "
+      "hold the first counts."};
+  if (slicing.by_distance()) table.notes.emplace_back(kDistanceNote);
   return table;
 }
 

@@ -1,10 +1,11 @@
-// Tables of evaluations: one row a run, or one row a run and slice.
+// Tables of evaluations: accuracy and errors, a run at a time or sliced.
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "lib/eval/evaluate.h"
+#include "lib/eval/slices.h"
 #include "lib/eval/state.h"
 #include "lib/eval/table.h"
 
@@ -14,14 +15,19 @@ struct EvaluatedRun {
   std::string label;  // config name, or the checkpoint's path
   CheckpointInfo info;
   Evaluation evaluation;
+  ScoredPositions positions;  // for tables by distance and of errors
   int64_t parameters = 0;
   std::optional<MeasuredState> state;  // none where the model cannot decode
 };
 
-// by: slice columns of the data, e.g. {"n_context", "n_key"}; empty: one row a run. Throws UsageError naming
-// a column that the data lacks and those that it has.
+// One row a run and slice; `by` as of Slicing, empty: one row a run.
 Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data,
                      const std::string& data_name, const std::vector<std::string>& by);
+
+// What the wrong answers were: one row a run, slice and kind of error, with its share of the slice's errors.
+// Needs the runs' positions.
+Table error_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data, const std::string& data_name,
+                  const std::vector<std::string>& by);
 
 // "mamba2", or "mamba+attention": one a layer of the turn.
 std::string mixer_names(const ModelConfig& config);

@@ -2,6 +2,7 @@
 #include <nlohmann/json.hpp>
 
 #include "lib/base/error.h"
+#include "lib/data/batches.h"
 #include "lib/eval/report.h"
 #include "tests/catch.h"
 #include "tests/train/toy_source.h"
@@ -101,7 +102,69 @@ TEST_CASE("the state is measured on the longest example, where the model can dec
   config.model.mode = Statistics::paper;
   run.state = measured();
   CHECK_FALSE(run.state);
-  CHECK(row()["state bytes"] == "-");
+  CHECK(row()["state bytes"].is_null());
+}
+
+TEST_CASE("predictions agree with the accuracies") {
+  const ToySource source(3, 23);
+  const Config config = toy_config();
+  const LanguageModel model(config.model, 8, 1, at::kCPU);
+  EvaluationDraws draws(config, at::kCPU);
+  std::vector<int32_t> predicted;
+  const auto whole = evaluate(model, draws, source, 0, 5, at::kFloat, {}, &predicted);
+  const Batch batch = consecutive_batch(source, 0, 23);
+  REQUIRE(predicted.size() == batch.targets.size());
+  for (int64_t i = 0; i < whole.size(); ++i) {
+    int right = 0;
+    for (int32_t s = batch.cu_scored[i]; s < batch.cu_scored[i + 1]; ++s)
+      right += predicted[s] == batch.targets[s];
+    CHECK(whole.example_accuracy[i] == static_cast<float>(right) / 2.0f);
+  }
+}
+
+TEST_CASE("questions by their distance, and what the wrong answers were") {
+  const ToySource source(1, 2);
+  auto run = fake_run("a", {0.5f, 0.0f}, {0, 1});
+  // Two questions each: right at 4, wrong at 7; wrong at 4, wrong without a place.
+  run.positions = {{0, 2, 4}, {4, 7, 4, -1}, {-1, 1, 0, 1}, {"near", "far", "never"}};
+  const auto rows = [&](auto table_of, const std::vector<std::string>& by) {
+    const auto table = table_of(std::vector<EvaluatedRun>{run}, source.spec(), "toy", by);
+    return nlohmann::json::parse(table.render(TableFormat::json))["rows"];
+  };
+  const auto near = rows(accuracy_table, {"distance"});
+  REQUIRE(near.size() == 2);
+  CHECK(near[0]["distance"] == "none");
+  CHECK(near[0]["accuracy %"] == 0.0);
+  CHECK(near[0]["examples"] == 1);
+  CHECK(near[1]["distance"] == "4..7");
+  CHECK(near[1]["accuracy %"] == 25.0);  // 1 of 2, then 0 of 1
+  CHECK(near[1]["examples"] == 2);
+  CHECK(rows(accuracy_table, {"first_key", "distance"}).size() == 3);
+
+  const auto errors = rows(error_table, {});
+  REQUIRE(errors.size() == 3);
+  CHECK(errors[0]["what was answered"] == "near");
+  CHECK(errors[0]["share of errors %"].get<double>() == Approx(100.0 / 3.0));
+  CHECK(errors[1]["share of errors %"].get<double>() == Approx(200.0 / 3.0));
+  CHECK(errors[1]["errors"] == 2);
+  CHECK(errors[2]["errors"] == 0);
+  CHECK(errors[2]["accuracy %"] == 25.0);
+  const auto sliced = rows(error_table, {"first_key"});
+  REQUIRE(sliced.size() == 6);
+  CHECK(sliced[1]["share of errors %"] == 100.0);
+  CHECK(sliced[3]["share of errors %"] == 50.0);
+
+  // All right: there are no shares.
+  run.positions.error = {-1, -1, -1, -1};
+  CHECK(rows(error_table, {})[0]["share of errors %"].is_null());
+
+  const Slicing slicing({"distance"}, source.spec(), "toy");
+  CHECK(slicing.text(0, 0) == "1");
+  CHECK(slicing.text(0, 1) == "2..3");
+  CHECK_THROWS_AS(Slicing({"first_key", "first_key"}, source.spec(), "toy"), UsageError);
+  CHECK_THROWS_AS(Slicing({"distance", "distance"}, source.spec(), "toy"), UsageError);
+  run.positions = {};
+  CHECK_THROWS_AS(rows(accuracy_table, {"distance"}), std::invalid_argument);
 }
 
 TEST_CASE("a model is not evaluated on data that it cannot read") {
