@@ -54,3 +54,61 @@ build() {
   fi
   say "built in $((SECONDS - start)) s"
 }
+
+# --- Trainings side by side -------------------------------------------------------------------------
+# They get process groups of their own, so that Ctrl-C reaches them once, through here; `hax` then saves
+# its state. A training's talk goes to RUN.log.
+hax=build/bin/hax
+declare -A running=() # process -> run folder
+
+# How many trainings at once, and the settings that let them share the machine: sets at_once and
+# sharing_settings.
+share_machine() {
+  if nvidia-smi -L >/dev/null 2>&1; then
+    at_once=2 sharing_settings=()
+    say "training on $(nvidia-smi -L | head -n 1 | sed 's/ (UUID.*//')"
+  else
+    at_once=$(nproc) sharing_settings=(--set train.threads=1)
+    say "training on $at_once cores, one thread a run"
+  fi
+}
+
+# start_training RUN ARGUMENT...: in the background.
+start_training() {
+  local run=$1
+  shift
+  mkdir -p "$(dirname "$run")"
+  setsid "$hax" train "$@" "${sharing_settings[@]}" --out "$run" >>"$run.log" 2>&1 </dev/null &
+  running[$!]=$run
+}
+
+# Waits for one training to end: sets ended_run and ended_status, and says its last line.
+# shellcheck disable=SC2034 # for the caller
+reap_training() {
+  local pid
+  ended_status=0
+  wait -n -p pid "${!running[@]}" || ended_status=$?
+  ended_run=${running[$pid]}
+  unset "running[$pid]"
+  say "  $(tail -n 1 "$ended_run.log" | sed 's/^[0-9:]* [a-z]*: //')"
+}
+
+stop_trainings() {
+  trap '' INT TERM HUP
+  ((${#running[@]} == 0)) || kill -TERM "${!running[@]}" 2>/dev/null || true
+  wait
+}
+
+# stop_on_signals COMMAND: a signal stops all trainings and says that COMMAND goes on from there.
+stop_on_signals() {
+  resume_command=$1
+  trap 'interrupted 130' INT
+  trap 'interrupted 143' TERM HUP
+}
+
+interrupted() {
+  say "" "stopping: trainings save their state"
+  stop_trainings
+  say "stopped; to go on where it stopped: $resume_command"
+  exit "$1"
+}
