@@ -81,7 +81,8 @@ void add_eval(CLI::App& app, Action& action) {
   command
       ->add_option("--by", o->by, "Slice by these columns of the data, e.g. n_context,n_key, and by distance")
       ->group("Table")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->allow_extra_args(false);
   command->add_flag("--errors", o->errors, "Show what the wrong answers were instead")->group("Table");
   add_table_output(command, o->output);
   command->add_option("--device", o->device, "auto, cpu or cuda")

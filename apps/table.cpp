@@ -174,18 +174,21 @@ void add_table(CLI::App& app, Action& action) {
       ->group("Table")
       ->type_name("KEY")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->capture_default_str();
   command->add_option("--columns", o->columns, "Config keys that make the columns; none: a list")
       ->group("Table")
       ->type_name("KEY")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->allow_extra_args(false);
   command->add_option("--best-of", o->best_of, "For each cell show the value of this key that validates best")
       ->group("Table")
       ->type_name("KEY");
   command->add_option("--over", o->over, "Keys that a mean runs over; default: train.seed")
       ->group("Table")
       ->type_name("KEY")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->allow_extra_args(false);
   command->add_flag("--unfinished", o->unfinished, "Count runs that have not ended, with their best so far")
       ->group("Table");
   command

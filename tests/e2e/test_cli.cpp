@@ -75,6 +75,24 @@ TEST_CASE("generate, train, evaluate: the model beats chance by a margin", "[e2e
   CHECK(sliced.out.empty());
   CHECK(read_file(table).find("| n_context |") != std::string::npos);
 
+  // By distance, and what the wrong answers were: the shares of all kinds are the whole.
+  const auto distances = run_hax({"eval", "--run", w.run, "--data", w.data, "--by", "distance", "--json"});
+  CHECK(distances.status == 0);
+  CHECK(Json::parse(distances.out)["rows"].size() >= 3);  // 2 to 20 tokens
+  const auto wrong = run_hax({"eval", "--run", w.run, "--data", w.data, "--errors", "--json"});
+  REQUIRE(wrong.status == 0);
+  double share = 0.0;
+  int64_t errors = 0;
+  for (const auto& kind : Json::parse(wrong.out)["rows"]) {
+    CHECK(kind["accuracy %"].get<double>() == Approx(row["accuracy %"].get<double>()).epsilon(1e-6));
+    share += kind["share of errors %"].get<double>();
+    errors += kind["errors"].get<int64_t>();
+  }
+  CHECK(share == Approx(100.0).epsilon(1e-9));
+  CHECK(static_cast<double>(errors) / 400.0 ==
+        Approx(1.0 - row["accuracy %"].get<double>() / 100.0).epsilon(1e-6));
+  CHECK(run_hax({"eval", "--run", w.run, "--data", w.data, "--by", "n_key,n_key"}).status == 2);
+
   // A finished run is left alone; another config is refused.
   const auto before = fs::last_write_time(w.run + "/checkpoints/last.safetensors");
   CHECK(w.train().status == 0);
@@ -171,6 +189,7 @@ TEST_CASE("bad use ends with status 2 or 3 and says what would do", "[e2e]") {
       {{"train", "--config", w.config, "--out", ""}, 2, "--out"},
       {{"eval", "--run", w.run, "--data", w.data, "--out", "/dev/null"}, 2, "/dev/null"},
       {{"config", "explain", "train.lrr"}, 2, "train.lr"},
+      {{"config", "explain", "train.lr", "--markdown"}, 2, "--markdown"},
       {{"config", "check", "--config", w.config, "--set", "train.lr=nan"}, 2, "train.lr"},
   };
   for (const auto& c : cases) {
@@ -185,11 +204,16 @@ TEST_CASE("bad use ends with status 2 or 3 and says what would do", "[e2e]") {
 }
 
 TEST_CASE("help, version and config print results on stdout", "[e2e]") {
-  for (const char* command : {"gen-data", "train", "eval", "config", "inspect", "bench", "convert"}) {
+  for (const char* command :
+       {"gen-data", "train", "eval", "table", "config", "inspect", "bench", "convert"}) {
     const auto help = run_hax({command, "--help"});
     CAPTURE(command);
     CHECK(help.status == 0);
     CHECK(help.out.find("Example: hax " + std::string(command)) != std::string::npos);
+  }
+  if (fs::exists("/dev/full")) {
+    const std::string full = shell_quoted(HAX_BINARY) + " --help >/dev/full 2>/dev/null";
+    CHECK(WEXITSTATUS(std::system(full.c_str())) == 1);
   }
   const auto version = run_hax({"--version", "--json"});
   CHECK(version.status == 0);

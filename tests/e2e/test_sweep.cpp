@@ -93,7 +93,7 @@ TEST_CASE("a sweep over rates and seeds becomes a table that agrees with its run
   CHECK(best["caption"].get<std::string>().find("best of 2 learning rates") != std::string::npos);
 
   // Both rates, in their order.
-  const Json both = table_of({sweep.out, "--rows", "lr"})["rows"];
+  const Json both = table_of({"--rows", "lr", sweep.out})["rows"];
   REQUIRE(both.size() == 2);
   CHECK(both[0]["lr"] == 1e-3);
   for (int i = 0; i < 2; ++i) CHECK(both[i]["accuracy %"].get<double>() == Approx(mean[i]).epsilon(1e-9));
