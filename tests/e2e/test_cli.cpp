@@ -83,7 +83,9 @@ TEST_CASE("generate, train, evaluate: the model beats chance by a margin", "[e2e
   REQUIRE(wrong.status == 0);
   double share = 0.0;
   int64_t errors = 0;
-  for (const auto& kind : Json::parse(wrong.out)["rows"]) {
+  const Json kinds = Json::parse(wrong.out)["rows"];
+  CHECK(kinds.size() == 4);
+  for (const auto& kind : kinds) {
     CHECK(kind["accuracy %"].get<double>() == Approx(row["accuracy %"].get<double>()).epsilon(1e-6));
     share += kind["share of errors %"].get<double>();
     errors += kind["errors"].get<int64_t>();
