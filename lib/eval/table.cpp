@@ -42,7 +42,10 @@ std::string csv_field(const Cell& cell) {
   if (const auto* number = std::get_if<Number>(&cell)) return full_text(number->value);
   if (const auto* numbers = std::get_if<Numbers>(&cell)) {
     std::string list;
-    for (const Number& number : *numbers) list += (list.empty() ? "" : " ") + full_text(number.value);
+    for (const Number& number : *numbers) {
+      if (!list.empty()) list += ' ';
+      list += full_text(number.value);
+    }
     return list;
   }
   if (std::holds_alternative<std::monostate>(cell)) return "";
@@ -126,7 +129,10 @@ std::string text_of(const Cell& cell) {
   if (const auto* number = std::get_if<Number>(&cell)) return decimal_text(*number);
   if (const auto* numbers = std::get_if<Numbers>(&cell)) {
     std::string list;
-    for (const Number& number : *numbers) list += (list.empty() ? "" : " ") + decimal_text(number);
+    for (const Number& number : *numbers) {
+      if (!list.empty()) list += ' ';
+      list += decimal_text(number);
+    }
     return list;
   }
   return "-";
