@@ -23,6 +23,7 @@ void add_export_text(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
 void add_table(CLI::App& app, Action& action);
+void add_check(CLI::App& app, Action& action);
 void add_config(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);

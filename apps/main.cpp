@@ -45,6 +45,7 @@ int main(int argc, char** argv) {
   add_train(app, action);
   add_eval(app, action);
   add_table(app, action);
+  add_check(app, action);
   add_config(app, action);
   add_inspect(app, action);
   add_bench(app, action);

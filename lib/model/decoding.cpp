@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lib/config/names.h"
+#include "lib/model/patterns.h"
 
 namespace hax {
 
@@ -25,8 +26,14 @@ std::string decoding_fault(const ModelConfig& config) {
              "model.mode = causal decodes";
     }
   }
-  const bool own_key = has(PatternKind::sliding_window) || has(PatternKind::full) || has(PatternKind::sink);
-  if (has(PatternKind::dilated) && !own_key) {
+  // Query 0 finds a key by any other pattern, or where every key is one of dilated's.
+  bool empty_rows = has(PatternKind::dilated);
+  for (size_t i = 0; i < patterns.size(); ++i) {
+    const bool finds_own =
+        patterns[i] != PatternKind::dilated || dilation_of(config.sparse, config.sparse.share(i)) == 1;
+    if (finds_own) empty_rows = false;
+  }
+  if (empty_rows) {
     return "model.mode = paper: a query of dilated without any key attends to all positions, later ones "
            "included; model.mode = causal decodes";
   }

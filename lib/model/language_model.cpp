@@ -60,7 +60,8 @@ ModelOutput LanguageModel::forward(const ModelInput& input, const Draws& draws,
     return ops::rms_norm(x, *weight, kNormEps).to(compute);
   };
   for (const auto& block : blocks_) {
-    auto mixed = block.mixer->forward(normed(block.mixer_norm), input.layout, draws);
+    out.mixer_inputs.push_back(normed(block.mixer_norm));
+    auto mixed = block.mixer->forward(out.mixer_inputs.back(), input.layout, draws);
     x = x + mixed.hidden;
     if (block.mlp) x = x + block.mlp->forward(normed(block.mlp_norm));
     if (mixed.aux_loss.defined())

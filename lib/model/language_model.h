@@ -23,9 +23,10 @@ struct ModelInput {
 ModelInput to_device(const Batch& batch, at::Device device);
 
 struct ModelOutput {
-  at::Tensor logits;                   // (S, vocab_size)
-  at::Tensor aux_loss;                 // scalar, sum over layers; undefined where there is none
-  std::vector<BranchOutput> branches;  // one a layer; empty ones without a branch
+  at::Tensor logits;                     // (S, vocab_size)
+  at::Tensor aux_loss;                   // scalar, sum over layers; undefined where there is none
+  std::vector<BranchOutput> branches;    // one a layer; empty ones without a branch
+  std::vector<at::Tensor> mixer_inputs;  // one a layer, (T, d_model): what its mixer read
 };
 
 class LanguageModel {
@@ -38,8 +39,7 @@ class LanguageModel {
   // wider.
   ModelOutput forward(const ModelInput& input, const Draws& draws, at::ScalarType compute) const;
 
-  // Decoding (lib/model/decoding.h), without gradients: the state of an empty sequence, and the next token of
-  // it
+  // Decoding (lib/model/decoding.h), without gradients: the state of an empty sequence, and its next token
   // -> logits (vocab_size) for what follows. `draws` are evaluation's.
   DecodingState initial_state(const Draws& draws, at::ScalarType compute) const;
   at::Tensor step(int64_t token, DecodingState& state) const;
@@ -48,6 +48,7 @@ class LanguageModel {
                          at::ScalarType compute) const;
 
   const ModelConfig& config() const { return config_; }
+  const Mixer& mixer(int64_t layer) const { return *blocks_.at(layer).mixer; }
   int64_t vocab_size() const { return vocab_size_; }
   at::Device device() const { return device_; }
   ParameterSet& parameters() { return parameters_; }

@@ -147,7 +147,7 @@ SparseBranch::SparseBranch(const ModelConfig& config, int64_t layer, uint64_t se
   const auto& patterns = config.sparse.patterns;
   if (std::find(patterns.begin(), patterns.end(), PatternKind::key_selection) == patterns.end()) return;
   for (int64_t i = 1; i <= 3; ++i) {
-    const std::string name = prefix + "dx_proj_" + std::to_string(i);
+    const std::string name = prefix + std::string(kScoreMlpName) + std::to_string(i);
     const int64_t width = i < 3 ? 2 * d : 1;
     mlp_.push_back(&parameters.add(name + ".weight", linear(width, 2 * d)));
     mlp_.push_back(&parameters.add(name + ".bias", init::constant({width}, 0.0)));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lib/config/config.h"
@@ -38,6 +39,10 @@ struct BranchOutput {
 BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at::Tensor& K,
                               const at::Tensor& Q, const at::Tensor& V, const ScoreMlp& mlp,
                               const ops::PackedLayout& layout, const Draws& draws);
+
+// What the names of the score MLP's parameters begin with, behind the mixer's prefix. The ranking loss alone
+// trains them.
+constexpr std::string_view kScoreMlpName = "dx_proj_";
 
 class SparseBranch {
  public:
