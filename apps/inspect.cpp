@@ -10,6 +10,7 @@
 #include "lib/base/parallel.h"
 #include "lib/base/safetensors.h"
 #include "lib/data/dataset.h"
+#include "lib/data/token_slots.h"
 
 namespace hax {
 namespace {
@@ -68,6 +69,7 @@ std::string dataset_folder(const std::string& folder, bool json) {
               {"targets", m.spec.target_kind == TargetKind::label ? "label" : "next_token"},
               {"slice_columns", m.spec.slice_columns},
               {"chance", m.spec.chance},
+              {"slots", Json::parse(nlohmann::json(m.spec.slots).dump())},
               {"seed", m.seed},
               {"origin", m.origin},
               {"program_version", m.program_version},

@@ -45,6 +45,10 @@ JointRecall::JointRecall(const JointRecallConfig& config) : config_(config) {
   spec_.target_kind = TargetKind::next_token;
   spec_.slice_columns = {"n_context", "n_key"};
   spec_.chance = 1.0 / static_cast<double>(config.n_value);
+  const auto count = [](int64_t n) { return static_cast<int32_t>(n); };
+  spec_.slots = {{"context", first_context_, count(config.n_context_max), false},
+                 {"key", first_key_, count(config.n_key_max), false},
+                 {"value", kBias, count(config.n_value), true}};
 }
 
 std::string JointRecall::parameters() const {

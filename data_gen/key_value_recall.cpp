@@ -27,6 +27,7 @@ KeyValueRecall::KeyValueRecall(const Options& options, std::vector<Shape> shapes
   spec_.vocab_size = options.vocab_size;
   spec_.target_kind = TargetKind::label;
   spec_.slice_columns = options.slice_columns;
+  spec_.slots = options.slots;
   spec_.chance = 1.0 / static_cast<double>(options.values);
   for (Shape& shape : shapes_) {
     shape.context_length = shape.entries * stride();

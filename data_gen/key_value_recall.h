@@ -52,6 +52,7 @@ class KeyValueRecall : public Task {
     bool random_non_queries;
     std::vector<std::string> slice_columns;
     int64_t values;  // how many tokens are values
+    std::vector<TokenSlot> slots = {};
   };
 
   // Examples of the shapes (length, keys, entries, slices) stand in the schedule's order. Throws UsageError

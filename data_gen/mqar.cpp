@@ -16,6 +16,11 @@ MqarConfig valid(const MqarConfig& config) {
   return config;
 }
 
+std::vector<TokenSlot> token_slots(const MqarConfig& config) {
+  const auto half = static_cast<int32_t>(config.vocab_size / 2);
+  return {{"key", 1, half - 1, false}, {"value", half, static_cast<int32_t>(config.vocab_size) - half, true}};
+}
+
 }  // namespace
 
 std::vector<KeyValueRecall::Shape> Mqar::shapes(const MqarConfig& config) {
@@ -36,7 +41,8 @@ Mqar::Mqar(const MqarConfig& config)
                       config.power_a,
                       config.random_non_queries,
                       {"num_kv_pairs", "input_seq_len"},
-                      config.vocab_size - config.vocab_size / 2},
+                      config.vocab_size - config.vocab_size / 2,
+                      token_slots(config)},
                      shapes(config),
                      SizeSchedule(config.weights.empty()
                                       ? std::vector<int64_t>(config.input_seq_len.size(), 1)

@@ -42,6 +42,11 @@ MultilevelJointRecall::MultilevelJointRecall(const MultilevelJointRecallConfig& 
   for (size_t level = 1; level <= w; ++level)
     spec_.slice_columns.push_back("n_level_" + std::to_string(level));
   spec_.chance = 1.0 / static_cast<double>(config.n_value);
+  for (size_t level = 0; level < w; ++level) {
+    spec_.slots.push_back({"level_" + std::to_string(level + 1), first_id_[level],
+                           static_cast<int32_t>(config.levels[level]), false});
+  }
+  spec_.slots.push_back({"value", kBias, static_cast<int32_t>(config.n_value), true});
 }
 
 std::string MultilevelJointRecall::parameters() const {

@@ -131,6 +131,7 @@ class Checker {
     require(!m.mixer.empty(), {"model.mixer"}, "model.mixer = [] must name a mixer");
     if (m.has_mixer(MixerKind::mamba2)) check_mamba2();
     if (m.has_mixer(MixerKind::attention)) check_attention();
+    if (m.has_mixer(MixerKind::constructive)) check_constructive();
   }
 
   void check_mamba2() {
@@ -155,6 +156,32 @@ class Checker {
             "model.attention.rope = true rotates pairs of features, so model.d_model / "
             "model.attention.n_heads = " +
                 num(m.d_model) + " / " + num(a.n_heads) + " must be even");
+  }
+
+  // Its two layers are one construction, which other settings would break.
+  void check_constructive() {
+    const ModelConfig& m = config_.model;
+    const auto needs = [&](bool holds, const std::vector<std::string>& keys, const std::string& remedy) {
+      std::vector<std::string> all = keys;
+      all.emplace_back("model.mixer");
+      require(holds, all, "model.mixer = constructive is a fixed solution of two layers: " + remedy);
+    };
+    const bool alone = std::count(m.mixer.begin(), m.mixer.end(), MixerKind::constructive) ==
+                       static_cast<int64_t>(m.mixer.size());
+    needs(alone, {}, "it goes with no other mixer, set model.mixer = constructive");
+    needs(m.layers == 2, {"model.layers"}, named("model.layers", m.layers) + " must be 2");
+    needs(m.mode == Statistics::causal, {"model.mode"}, "model.mode must be causal");
+    needs(m.mlp_ratio == 0, {"model.mlp_ratio"}, named("model.mlp_ratio", m.mlp_ratio) + " must be 0");
+    needs(m.sparse.patterns == std::vector{PatternKind::lsh}, {"model.sparse.patterns"},
+          "model.sparse.patterns must be [lsh]");
+    needs(
+        m.sparse.centring == Centring::none, {"model.sparse.centring"},
+        "model.sparse.centring must be none: a running mean moves a query away from the key that it equals");
+    needs(m.sparse.d_qk == 0, {"model.sparse.d_qk"},
+          named("model.sparse.d_qk", m.sparse.d_qk) +
+              " must be 0: its queries and keys are as wide as model.d_model");
+    needs(config_.train.steps == 0, {"train.steps"},
+          named("train.steps", config_.train.steps) + " must be 0: it is not trained");
   }
 
   void check_sparse() {
@@ -220,7 +247,7 @@ class Checker {
 
   void check_train() {
     const TrainConfig& t = config_.train;
-    require(t.warmup_steps <= t.steps, {"train.warmup_steps", "train.steps"},
+    require(t.warmup_steps <= t.steps || t.steps == 0, {"train.warmup_steps", "train.steps"},
             named("train.warmup_steps", t.warmup_steps) + " must be <= " + named("train.steps", t.steps));
     require(t.lr_min_ratio == 0.0 || t.schedule == Schedule::cosine, {"train.lr_min_ratio", "train.schedule"},
             "train.lr_min_ratio = " + format_double(t.lr_min_ratio) +

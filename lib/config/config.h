@@ -144,7 +144,7 @@ struct SparseConfig {
   std::vector<PatternKind> patterns;  // empty: no branch
   int64_t k = 64;                     // keys a query may attend to, split evenly over the patterns
   std::vector<int64_t> budgets;  // keys of each pattern, in the order of `patterns`; empty: the even split
-  int64_t d_qk = 0;              // 0: d_state
+  int64_t d_qk = 0;              // 0: d_state; of constructive mixers always d_model
   HashRule hash_rule = HashRule::sign;
   int64_t hash_bits = 8;                       // sign: 2^h bins; argmax: h bins
   Centring centring = Centring::running_mean;  // causal mode only
@@ -184,7 +184,10 @@ struct ModelConfig {
 
   int64_t d_inner() const { return expand * d_model; }
   int64_t head_dim() const { return d_inner() / n_heads; }
-  int64_t d_qk() const { return sparse.d_qk > 0 ? sparse.d_qk : d_state; }
+  int64_t d_qk() const {
+    if (has_mixer(MixerKind::constructive)) return d_model;
+    return sparse.d_qk > 0 ? sparse.d_qk : d_state;
+  }
   int64_t dt_rank_or_default() const { return dt_rank > 0 ? dt_rank : (d_model + 15) / 16; }
   MixerKind mixer_of(int64_t layer) const { return mixer.at(static_cast<size_t>(layer) % mixer.size()); }
   bool has_mixer(MixerKind kind) const { return std::find(mixer.begin(), mixer.end(), kind) != mixer.end(); }

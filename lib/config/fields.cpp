@@ -203,7 +203,7 @@ void describe(AttentionConfig& c, Visitor& v) {
 void describe(ModelConfig& c, Visitor& v) {
   v.field(c.mixer, "mixer",
           "Sequence mixers, by layer in turn: [mamba, attention] alternates, [mamba2] is the same in every "
-          "layer.");
+          "layer. constructive is the fixed two-layer solution of docs/theory.md.");
   v.field(c.mode, "mode",
           "Statistics of the sparse branch: causal never looks ahead, paper computes what the official code "
           "does.");

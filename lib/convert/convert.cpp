@@ -11,6 +11,7 @@
 #include "lib/convert/shapes.h"
 #include "lib/convert/weight_file.h"
 #include "lib/model/checkpoint.h"
+#include "lib/model/precision.h"
 
 namespace hax {
 namespace {
@@ -59,7 +60,8 @@ std::unique_ptr<LanguageModel> filled_model(const WeightFile& weights, const Con
   for (const auto& message : check(config)) faults += "\n  " + message;
   if (!faults.empty()) throw DataError(weights.path() + ": gives a model that cannot be:" + faults);
   const int64_t vocab_size = weights.shape("embeddings.weight").front();
-  auto model = std::make_unique<LanguageModel>(config.model, vocab_size, config.train.seed, at::kCPU);
+  auto model = std::make_unique<LanguageModel>(config.model, vocab_size, config.train.seed, at::kCPU,
+                                               weight_dtype(config.train.precision));
   weights.fill(model->parameters());
   return model;
 }

@@ -6,9 +6,12 @@
 #include "lib/base/safetensors_header.h"
 #include "lib/config/names.h"
 #include "lib/convert/settled_config.h"
+#include "lib/model/gated_mlp.h"
 
 namespace hax {
 namespace {
+
+constexpr int64_t kMostMlpRatio = 256;  // as of model.mlp_ratio
 
 std::string layer_name(int64_t layer, const std::string& rest) {
   return "layers." + std::to_string(layer) + "." + rest;
@@ -27,6 +30,7 @@ class ShapeReader {
       const auto layer = static_cast<int64_t>(i);
       if (layers[i] == MixerKind::mamba) mamba(layer);
       if (layers[i] == MixerKind::mamba2) mamba2(layer);
+      gated_mlp(layer);
     }
     sparse_branch(layers);
     return config_.config();
@@ -97,6 +101,20 @@ class ShapeReader {
                        " does not divide in two a group; set model.n_groups (--set)");
     }
     config_.set("model.d_state", width / (2 * groups));
+  }
+
+  // Widths are rounded up, so several ratios have the same: one that fits stands, else the smallest is taken.
+  void gated_mlp(int64_t layer) {
+    const std::string name = layer_name(layer, "mlp.gate_proj.weight");
+    if (!weights_.contains(name)) return;
+    const int64_t width = size(name, 0, 2);
+    ModelConfig model = config_.model();
+    if (model.mlp_ratio > 0 && GatedMlp::width(model) == width) return;
+    for (model.mlp_ratio = 1; model.mlp_ratio <= kMostMlpRatio; ++model.mlp_ratio) {
+      if (GatedMlp::width(model) == width) return config_.set("model.mlp_ratio", model.mlp_ratio);
+    }
+    refuse(name + " is " + std::to_string(width) +
+           " wide, which no model.mlp_ratio gives at d_model = " + std::to_string(model.d_model));
   }
 
   void sparse_branch(const std::vector<MixerKind>& layers) {

@@ -1,9 +1,9 @@
 // A model's config from the names and shapes of its weights.
 //
 // They tell the mixer of each layer, model.{layers, d_model, expand, d_conv}, Mamba's d_state and dt_rank,
-// Mamba2's n_heads, the width of its B and C together (d_state follows from the given n_groups), and the
-// sparse branch's d_qk. They do not tell what has no tensor of its own: n_groups, chunk_size, patterns,
-// budgets, hashing, mode, heads and window of attention. Those stay as given.
+// Mamba2's n_heads, the width of its B and C together (d_state follows from the given n_groups), a ratio for
+// the MLP's width, and the sparse branch's d_qk. They do not tell what has no tensor of its own: n_groups,
+// chunk_size, patterns, budgets, hashing, mode, heads and window of attention. Those stay as given.
 #pragma once
 
 #include "lib/config/config.h"

@@ -22,6 +22,15 @@ struct Example {
   std::vector<int32_t> slices;   // one value for each of the task's slice columns
 };
 
+// Token ids [first, first + count) with one part in a recall table: a level of contexts, the keys, the values.
+struct TokenSlot {
+  std::string name;  // "context"
+  int32_t first = 0;
+  int32_t count = 0;
+  bool is_value = false;
+  bool operator==(const TokenSlot&) const = default;
+};
+
 // What a model must know about the data it reads. Equal for a stream and for a file made by it.
 struct DataSpec {
   std::string task;  // "joint_recall"
@@ -30,6 +39,9 @@ struct DataSpec {
   TargetKind target_kind = TargetKind::next_token;
   std::vector<std::string> slice_columns;  // e.g. {"n_context", "n_key"}
   double chance = 0.0;                     // accuracy of uniform guessing among the possible answers
+  // Levels from the outermost to the keys, then the values; an entry of the table is named by one token of
+  // each level. Other ids say nothing about it. Empty: not known, or no task of this kind.
+  std::vector<TokenSlot> slots;
   // Longest model input, and the length that `paper` statistics count over.
   int64_t input_length() const {
     return target_kind == TargetKind::next_token ? padded_tokens - 1 : padded_tokens;

@@ -6,6 +6,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/files.h"
+#include "lib/data/token_slots.h"
 
 namespace hax {
 namespace {
@@ -16,12 +17,14 @@ constexpr std::string_view kRemedy =
     "; generate the dataset again (hax gen-data) or copy it again from its source";
 
 json spec_to_json(const DataSpec& spec) {
-  return json{{"task", spec.task},
-              {"vocab_size", spec.vocab_size},
-              {"padded_tokens", spec.padded_tokens},
-              {"target_kind", spec.target_kind == TargetKind::label ? "label" : "next_token"},
-              {"slice_columns", spec.slice_columns},
-              {"chance", spec.chance}};
+  json object = {{"task", spec.task},
+                 {"vocab_size", spec.vocab_size},
+                 {"padded_tokens", spec.padded_tokens},
+                 {"target_kind", spec.target_kind == TargetKind::label ? "label" : "next_token"},
+                 {"slice_columns", spec.slice_columns},
+                 {"chance", spec.chance}};
+  if (!spec.slots.empty()) object["slots"] = spec.slots;
+  return object;
 }
 
 // Typed reading with errors that name the file and the key.
@@ -63,6 +66,7 @@ class Reader {
     }
     return result;
   }
+  bool has(const char* key) const { return object_.contains(key); }
   const json& find(const char* key) const {
     const auto found = object_.find(key);
     if (found == object_.end()) fail(key, "is missing");
@@ -91,6 +95,19 @@ DataSpec read_spec(const Reader& reader) {
   spec.target_kind = kind == "label" ? TargetKind::label : TargetKind::next_token;
   spec.slice_columns = reader.texts("slice_columns");
   spec.chance = reader.number("chance");
+  if (reader.has("slots")) {  // manifests from before them have none
+    try {
+      spec.slots = reader.find("slots").get<std::vector<TokenSlot>>();
+    } catch (const json::exception& error) {
+      reader.fail("slots", std::string("must be a list of {name, first, count, is_value}: ") + error.what());
+    }
+    for (const TokenSlot& slot : spec.slots) {
+      if (slot.first < 0 || slot.count < 1 || spec.vocab_size - slot.first < slot.count) {
+        reader.fail("slots", "has ids outside the vocabulary of " + std::to_string(spec.vocab_size) + ": " +
+                                 reader.find("slots").dump());
+      }
+    }
+  }
   return spec;
 }
 

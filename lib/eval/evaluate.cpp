@@ -34,6 +34,14 @@ void check_fits(const CheckpointInfo& model, const DataSpec& data, const std::st
   if (data.task != model.data.task || data.target_kind != model.data.target_kind) {
     refuse("is the task '" + data.task + "', the model was trained on '" + model.data.task + "'");
   }
+  for (const TokenSlot& ours : model.data.slots) {
+    for (const TokenSlot& theirs : data.slots) {
+      if (ours.name == theirs.name && ours.first != theirs.first) {
+        refuse("has its ids of '" + theirs.name + "' from " + std::to_string(theirs.first) +
+               " on, the model learned them from " + std::to_string(ours.first) + " on");
+      }
+    }
+  }
   if (model.config.model.mode == Statistics::paper && data.input_length() != model.data.input_length()) {
     refuse("has padded inputs of " + std::to_string(data.input_length()) +
            " tokens, the model was trained with " + std::to_string(model.data.input_length()) +

@@ -8,6 +8,7 @@
 #include "lib/base/safetensors.h"
 #include "lib/config/load.h"
 #include "lib/config/write.h"
+#include "lib/data/token_slots.h"
 #include "lib/model/precision.h"
 
 namespace hax {
@@ -43,7 +44,8 @@ Json to_json(const CheckpointInfo& info) {
             {"padded_tokens", info.data.padded_tokens},
             {"targets", info.data.target_kind == TargetKind::label ? "label" : "next_token"},
             {"slice_columns", info.data.slice_columns},
-            {"chance", info.data.chance}}}};
+            {"chance", info.data.chance},
+            {"slots", info.data.slots}}}};
 }
 
 // Over the config, the state and every tensor in file order.
@@ -100,6 +102,7 @@ CheckpointInfo info_from(const Safetensors& file) {
     info.data.target_kind = data.at("targets") == "label" ? TargetKind::label : TargetKind::next_token;
     info.data.slice_columns = data.at("slice_columns").get<std::vector<std::string>>();
     info.data.chance = data.at("chance");
+    info.data.slots = data.value("slots", std::vector<TokenSlot>());  // older checkpoints have none
   } catch (const Json::exception& e) {
     throw DataError(file.path() + ": damaged checkpoint metadata: " + e.what());
   } catch (const UsageError& e) {
@@ -203,8 +206,8 @@ LoadedCheckpoint read_checkpoint(const std::string& path, at::Device device) {
   LoadedCheckpoint loaded;
   loaded.info = info_from(file);
   const auto& config = loaded.info.config;
-  loaded.model = std::make_unique<LanguageModel>(config.model, loaded.info.data.vocab_size, config.train.seed,
-                                                 device, weight_dtype(config.train.precision));
+  loaded.model = std::make_unique<LanguageModel>(config.model, loaded.info.data, config.train.seed, device,
+                                                 weight_dtype(config.train.precision));
   auto& parameters = loaded.model->parameters();
   const at::NoGradGuard no_grad;
   const bool with_optimizer = file.contains(kExpAvg + parameters.all().front()->name);

@@ -1,5 +1,6 @@
 #include "lib/model/language_model.h"
 
+#include <optional>
 #include <stdexcept>
 
 #include "lib/model/init.h"
@@ -13,6 +14,12 @@ constexpr int64_t kOutsideLayers = (1 << 24) - 1;  // the "layer" of embeddings 
 
 at::Tensor to_tensor(const std::vector<int32_t>& values, at::Device device) {
   return at::tensor(values, at::kInt).to(at::kLong).to(device);
+}
+
+DataSpec vocabulary_alone(int64_t vocab_size) {
+  DataSpec data;
+  data.vocab_size = vocab_size;
+  return data;
 }
 
 }  // namespace
@@ -29,10 +36,17 @@ ModelInput to_device(const Batch& batch, at::Device device) {
 
 LanguageModel::LanguageModel(const ModelConfig& config, int64_t vocab_size, uint64_t seed, at::Device device,
                              at::ScalarType dtype)
-    : config_(config), vocab_size_(vocab_size), device_(device) {
+    : LanguageModel(config, vocabulary_alone(vocab_size), seed, device, dtype) {}
+
+LanguageModel::LanguageModel(const ModelConfig& config, const DataSpec& data, uint64_t seed,
+                             at::Device device, at::ScalarType dtype)
+    : config_(config), vocab_size_(data.vocab_size), device_(device) {
+  std::optional<TokenCodes> codes;
+  if (config.has_mixer(MixerKind::constructive)) codes.emplace(data, config.d_model, device);
   embeddings_ = &parameters_.add(
       "embeddings.weight",
-      init::normal({vocab_size, config.d_model}, config.init_std, {seed, kOutsideLayers, 0}));
+      codes ? codes->embedding()
+            : init::normal({vocab_size_, config.d_model}, config.init_std, {seed, kOutsideLayers, 0}));
   for (int64_t i = 0; i < config.layers; ++i) {
     const std::string prefix = "layers." + std::to_string(i) + ".";
     const auto norm = [&](const char* name) {
@@ -40,7 +54,7 @@ LanguageModel::LanguageModel(const ModelConfig& config, int64_t vocab_size, uint
     };
     Block block;
     block.mixer_norm = norm(config.mlp_ratio > 0 ? "mixer_norm.weight" : "norm.weight");
-    block.mixer = make_mixer(config, i, seed, prefix + "mixer.", parameters_);
+    block.mixer = make_mixer(config, i, seed, prefix + "mixer.", parameters_, codes ? &*codes : nullptr);
     if (config.mlp_ratio > 0) {
       block.mlp_norm = norm("mlp_norm.weight");
       block.mlp = std::make_unique<GatedMlp>(config, i, seed, prefix + "mlp.", parameters_);

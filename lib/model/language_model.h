@@ -32,6 +32,11 @@ struct ModelOutput {
 class LanguageModel {
  public:
   // Weights drawn from (seed, init, ...), held in fp32 (`dtype` may be fp64 for checks).
+  // `constructive` mixers set the embedding by the data's token slots instead, and throw UsageError when
+  // `data` names none or d_model is too small for them.
+  LanguageModel(const ModelConfig& config, const DataSpec& data, uint64_t seed, at::Device device,
+                at::ScalarType dtype = at::kFloat);
+  // For data of which only the vocabulary is known.
   LanguageModel(const ModelConfig& config, int64_t vocab_size, uint64_t seed, at::Device device,
                 at::ScalarType dtype = at::kFloat);
 

@@ -9,6 +9,7 @@
 #include "lib/model/draws.h"
 #include "lib/model/parameters.h"
 #include "lib/model/sparse_branch.h"
+#include "lib/model/token_codes.h"
 
 namespace hax {
 
@@ -32,8 +33,10 @@ class Mixer {
   virtual at::Tensor step(const at::Tensor& x, MixerState& state) const = 0;
 };
 
-// Registers the mixer's parameters under `prefix` ("layers.0.mixer.").
+// Registers the mixer's parameters under `prefix` ("layers.0.mixer."). `codes` is read by `constructive`
+// alone, which throws std::invalid_argument without it.
 std::unique_ptr<Mixer> make_mixer(const ModelConfig& config, int64_t layer, uint64_t seed,
-                                  const std::string& prefix, ParameterSet& parameters);
+                                  const std::string& prefix, ParameterSet& parameters,
+                                  const TokenCodes* codes = nullptr);
 
 }  // namespace hax

@@ -13,7 +13,7 @@ StepTimes bench_step(const Config& config, const ExampleSource& source, at::Devi
                      int64_t steps) {
   const int64_t threads = config.train.threads;
   at::set_num_threads(threads > 0 ? static_cast<int>(threads) : hardware_threads());
-  LanguageModel model(config.model, source.spec().vocab_size, config.train.seed, device,
+  LanguageModel model(config.model, source.spec(), config.train.seed, device,
                       weight_dtype(config.train.precision));
   TrainStep step(model, config);
   const BatchSequence batches(source, config.train.seed, config.train.batch_size);

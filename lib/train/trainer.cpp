@@ -31,8 +31,7 @@ class Trainer {
         config_(run.config()),
         valid_(valid),
         hooks_(hooks),
-        model_(config_.model, train.spec().vocab_size, config_.train.seed, device,
-               weight_dtype(config_.train.precision)),
+        model_(config_.model, train.spec(), config_.train.seed, device, weight_dtype(config_.train.precision)),
         step_(model_, config_),
         eval_draws_(config_, device),
         batches_(train, config_.train.seed, config_.train.batch_size) {
@@ -94,8 +93,9 @@ class Trainer {
   }
 
   bool validation_due() const {
-    const bool boundary = info_.step % config_.train.validate_every == 0 || info_.step == config_.train.steps;
-    return info_.step > 0 && boundary && info_.valid_accuracy < 0.0;
+    const bool last = info_.step == config_.train.steps;  // also of a run without steps
+    const bool boundary = info_.step > 0 && info_.step % config_.train.validate_every == 0;
+    return (last || boundary) && info_.valid_accuracy < 0.0;
   }
 
   // False when the user stopped it half-way: then it has no effect and is due again.

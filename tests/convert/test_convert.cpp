@@ -202,6 +202,11 @@ TEST_CASE("weights that do not fit are refused by name, and nothing is written")
       {"d_inner",
        [](TensorMap& t) { t["layers.0.mixer.norm.weight"] = at::zeros({50}); },
        {"50", "multiple"}},
+      {"MLP",
+       [](TensorMap& t) {
+         t["layers.0.mlp.gate_proj.weight"] = at::zeros({300, 12});
+       },
+       {"layers.0.mlp.gate_proj.weight", "300"}},
       {"branch without patterns",
        [](TensorMap& t) {
          t["layers.0.mixer.xx_proj.weight"] = at::zeros({8, 48});

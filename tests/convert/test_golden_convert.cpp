@@ -22,7 +22,7 @@ TensorMap golden_weights(const Safetensors& file) {
 }  // namespace
 
 TEST_CASE("official weights give the official logits after conversion", "[golden]") {
-  const auto files = golden_files("lm_mamba");
+  const auto files = language_model_files();
   REQUIRE(!files.empty());
   for (const auto& name : files) {
     CAPTURE(name);

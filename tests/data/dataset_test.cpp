@@ -170,6 +170,11 @@ TEST_CASE("a changed manifest is refused by the key") {
   CHECK(mentions(with("/spec/vocab_size", "50"), "spec.vocab_size"));
   CHECK(mentions(with("/spec/target_kind", "both"), "spec.target_kind"));
   CHECK(mentions(with("/spec/slice_columns", {1, 2}), "spec.slice_columns"));
+  CHECK(mentions(with("/spec/slots", {{{"name", "key"}}}), "spec.slots"));
+  CHECK(mentions(with("/spec/slots", {{{"name", "key"}, {"first", 49}, {"count", 2}, {"is_value", false}}}),
+                 "spec.slots"));
+  CHECK(mentions(with("/spec/slots", {{{"name", "key"}, {"first", 0}, {"count", 1}, {"is_value", false}}}),
+                 "fingerprint"));
   CHECK(mentions(with("/parameters/x", 2), "fingerprint"));
   CHECK(mentions(with("/parameters", 2), "parameters"));
   CHECK(mentions(with("/splits/train/examples", 2), "fingerprint"));

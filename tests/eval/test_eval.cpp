@@ -47,6 +47,20 @@ TEST_CASE("evaluation counts per example, then over examples, whatever the batch
   CHECK(evaluate(model, draws, source, 11, 4, at::kFloat).size() == 11);
 }
 
+TEST_CASE("data whose token ids mean something else are refused") {
+  CheckpointInfo info;
+  info.data.task = "toy";
+  info.data.vocab_size = 60;
+  info.data.slots = {{"context", 30, 8, false}, {"key", 20, 8, false}, {"value", 10, 8, true}};
+  DataSpec data = info.data;
+  data.slots[0].count = 4;
+  CHECK_NOTHROW(check_fits(info, data, "data"));
+  data.slots[0].first = 26;
+  CHECK_THROWS_AS(check_fits(info, data, "data"), DataError);
+  data.slots.clear();  // data from before slots
+  CHECK_NOTHROW(check_fits(info, data, "data"));
+}
+
 TEST_CASE("a slice of the table holds its examples alone") {
   const ToySource source(1, 4);
   const auto table = accuracy_table({fake_run("a", {1.0f, 0.5f, 0.0f, 0.5f}, {0, 0, 1, 1})}, source.spec(),

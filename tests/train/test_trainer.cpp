@@ -45,6 +45,28 @@ TEST_CASE("a run writes its config, metrics, checkpoints and result") {
   CHECK_FALSE(best.optimizer.exp_avg.defined());
 }
 
+TEST_CASE("a run without steps validates and saves its initial weights") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/run";
+  Config config = toy_config();
+  config.train.steps = 0;
+  CHECK(run_toy(path, config, 0).end == TrainEnd::stopped);  // before validation has ended
+  const auto outcome = run_toy(path, config);
+  CHECK(outcome.end == TrainEnd::finished);
+  CHECK(outcome.result.step == 0);
+  CHECK(outcome.result.best_step == 0);
+  CHECK(outcome.result.best_accuracy >= 0.0);
+  const std::string metrics = read_file(path + "/metrics.jsonl");
+  CHECK(std::count(metrics.begin(), metrics.end(), '\n') == 1);
+  const LanguageModel fresh(config.model, 8, config.train.seed, at::kCPU);
+  for (const char* name : {"/checkpoints/last.safetensors", "/checkpoints/best.safetensors"}) {
+    const auto saved = read_checkpoint(path + name, at::kCPU);
+    CHECK(at::equal(saved.model->parameters().flat(), fresh.parameters().flat()));
+    CHECK(saved.info.valid_accuracy == outcome.result.best_accuracy);
+  }
+  CHECK(run_toy(path, config).end == TrainEnd::finished);
+}
+
 TEST_CASE("a stopped run goes on to the same bytes") {
   const TemporaryFolder folder;
   const std::string whole = folder.path() + "/whole", pieces = folder.path() + "/pieces";
