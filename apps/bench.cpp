@@ -1,9 +1,11 @@
+#include <cmath>
 #include <sstream>
 
 #include "apps/commands.h"
 #include "data_gen/bench.h"
 #include "data_gen/registry.h"
 #include "data_gen/stream.h"
+#include "lib/base/error.h"
 #include "lib/config/load.h"
 #include "lib/eval/report.h"
 #include "lib/train/bench_step.h"
@@ -17,7 +19,7 @@ struct Options {
   std::string device, folder;
   int threads = 0;
   int64_t steps = 50, warmup = 10;
-  bool json = false;
+  bool json = false, profile = false;
 };
 
 // What is timed without a file, and what --set changes then: Mamba2 + HAX on 4 x 4 joint recall, batch 32 of
@@ -31,6 +33,31 @@ const std::vector<std::string> kDefaultStep = {"task.joint_recall.n_context_min=
                                                "model.sparse.hash_bits=4",
                                                "train.batch_size=32"};
 
+int run_profile(const Options& o, const Config& config, const ExampleSource& source, at::Device device) {
+  if (!device.is_cuda())
+    throw UsageError("--profile: lists GPU kernels; add --device cuda on a machine with a GPU");
+  const auto kernels = profile_step(config, source, device, o.warmup, o.steps);
+  double total = 0.0;
+  for (const KernelTime& kernel : kernels) total += kernel.microseconds;
+  Table table;
+  table.caption =
+      "Kernels of a training step: " + (config.name.empty() ? pattern_names(config.model) : config.name);
+  table.columns = {"us a step", "share %", "calls a step", "us a call", "kernel"};
+  const auto steps = static_cast<double>(o.steps);
+  for (const KernelTime& kernel : kernels) {
+    table.rows.push_back({Number{kernel.microseconds / steps, 2},
+                          Number{100.0 * kernel.microseconds / total, 1},
+                          Number{static_cast<double>(kernel.calls) / steps, 1},
+                          Number{kernel.microseconds / static_cast<double>(kernel.calls), 2}, kernel.name});
+  }
+  std::ostringstream sum;
+  sum << "All kernels and copies together: " << std::llround(total / steps) << " us a step, over " << o.steps
+      << " steps.";
+  table.notes = {sum.str()};
+  print_result(table.render(o.json ? TableFormat::json : TableFormat::text));
+  return 0;
+}
+
 int run_step(const Options& o) {
   std::vector<std::string> sets = o.configs.empty() ? kDefaultStep : std::vector<std::string>();
   sets.insert(sets.end(), o.sets.begin(), o.sets.end());
@@ -39,6 +66,7 @@ int run_step(const Options& o) {
   if (o.device == "cuda") config.train.device = DeviceKind::cuda;
   const at::Device device = choose_device(config.train.device);
   const TaskStream source(make_task(config.task), config.data.seed, ExampleSet(), "");
+  if (o.profile) return run_profile(o, config, source, device);
   const StepTimes times = bench_step(config, source, device, o.warmup, o.steps);
 
   Table table;
@@ -98,6 +126,7 @@ void add_bench(CLI::App& app, Action& action) {
   step->add_option("--warmup", o->warmup, "Steps before them")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
       ->capture_default_str();
+  step->add_flag("--profile", o->profile, "List the GPU kernels of a step with their times instead");
   step->add_flag("--json", o->json, "As JSON");
   step->footer(
       "Example: hax bench step --device cpu --set model.mixer=[mamba] --set model.sparse.patterns=[]");

@@ -114,7 +114,7 @@ int run_check(const Options& options) {
       has_data ? stored(config.data.path, options.examples) : drawn(config, options.examples);
   const std::unique_ptr<LanguageModel> model =
       loaded ? std::move(loaded->model)
-             : std::make_unique<LanguageModel>(config.model, examples.spec().vocab_size,
+             : std::make_unique<LanguageModel>(config.model, examples.spec(),
                                                static_cast<uint64_t>(config.train.seed), device,
                                                weight_dtype(config.train.precision));
 

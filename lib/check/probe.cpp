@@ -15,7 +15,7 @@ bool same(const at::Tensor& a, const at::Tensor& b) {
 }  // namespace
 
 LanguageModel copy_of(const LanguageModel& model, at::ScalarType dtype) {
-  LanguageModel copy(model.config(), model.vocab_size(), 0, model.device(), dtype);
+  LanguageModel copy(model.config(), model.data(), 0, model.device(), dtype);
   const at::NoGradGuard no_grad;
   copy.parameters().flat().copy_(model.parameters().flat());
   return copy;

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "lib/model/init.h"
+#include "lib/ops/embedding.h"
 #include "lib/ops/rms_norm.h"
 
 namespace hax {
@@ -40,13 +41,13 @@ LanguageModel::LanguageModel(const ModelConfig& config, int64_t vocab_size, uint
 
 LanguageModel::LanguageModel(const ModelConfig& config, const DataSpec& data, uint64_t seed,
                              at::Device device, at::ScalarType dtype)
-    : config_(config), vocab_size_(data.vocab_size), device_(device) {
+    : config_(config), data_(data), device_(device) {
   std::optional<TokenCodes> codes;
   if (config.has_mixer(MixerKind::constructive)) codes.emplace(data, config.d_model, device);
   embeddings_ = &parameters_.add(
       "embeddings.weight",
       codes ? codes->embedding()
-            : init::normal({vocab_size_, config.d_model}, config.init_std, {seed, kOutsideLayers, 0}));
+            : init::normal({data_.vocab_size, config.d_model}, config.init_std, {seed, kOutsideLayers, 0}));
   for (int64_t i = 0; i < config.layers; ++i) {
     const std::string prefix = "layers." + std::to_string(i) + ".";
     const auto norm = [&](const char* name) {
@@ -68,10 +69,10 @@ LanguageModel::LanguageModel(const ModelConfig& config, const DataSpec& data, ui
 ModelOutput LanguageModel::forward(const ModelInput& input, const Draws& draws,
                                    at::ScalarType compute) const {
   ModelOutput out;
-  auto x =
-      at::embedding(*embeddings_, input.tokens);  // (T, d_model): the residual stream, in the weights' dtype
+  auto x = ops::embedding(*embeddings_, input.tokens,
+                          input.layout);  // (T, d_model): the residual stream, in the weights' dtype
   const auto normed = [&](const at::Tensor* weight) {
-    return ops::rms_norm(x, *weight, kNormEps).to(compute);
+    return ops::rms_norm(x, *weight, kNormEps, ops::Path::automatic, compute);
   };
   for (const auto& block : blocks_) {
     out.mixer_inputs.push_back(normed(block.mixer_norm));
@@ -82,8 +83,9 @@ ModelOutput LanguageModel::forward(const ModelInput& input, const Draws& draws,
       out.aux_loss = out.aux_loss.defined() ? out.aux_loss + mixed.aux_loss : mixed.aux_loss;
     out.branches.push_back(std::move(mixed.branch));
   }
-  const auto scored = ops::rms_norm(x.index_select(0, input.scored), *norm_f_, kNormEps);
-  out.logits = at::linear(scored.to(compute), embeddings_->to(compute));
+  const auto scored =
+      ops::rms_norm(x.index_select(0, input.scored), *norm_f_, kNormEps, ops::Path::automatic, compute);
+  out.logits = at::linear(scored, embeddings_->to(compute));
   return out;
 }
 

@@ -54,14 +54,15 @@ class LanguageModel {
 
   const ModelConfig& config() const { return config_; }
   const Mixer& mixer(int64_t layer) const { return *blocks_.at(layer).mixer; }
-  int64_t vocab_size() const { return vocab_size_; }
+  const DataSpec& data() const { return data_; }  // as the constructor was given it
+  int64_t vocab_size() const { return data_.vocab_size; }
   at::Device device() const { return device_; }
   ParameterSet& parameters() { return parameters_; }
   const ParameterSet& parameters() const { return parameters_; }
 
  private:
   ModelConfig config_;
-  int64_t vocab_size_;
+  DataSpec data_;
   at::Device device_;
   ParameterSet parameters_;
   at::Tensor *embeddings_, *norm_f_;

@@ -114,7 +114,7 @@ class Lsh : public PatternMemory {
 
 class KeySelection : public PatternMemory {
  public:
-  KeySelection(int64_t share, const ScoreMlp& mlp, const at::Tensor& zero_sum)
+  KeySelection(int64_t share, const ops::ScoreMlp& mlp, const at::Tensor& zero_sum)
       : share_(share), mlp_(mlp), sum_Q_(zero_sum) {}
 
   Reach arrive(int64_t i, const at::Tensor& K, const at::Tensor& Q) override {
@@ -146,7 +146,7 @@ class KeySelection : public PatternMemory {
     int64_t position;
   };
   int64_t share_;
-  const ScoreMlp mlp_;
+  const ops::ScoreMlp mlp_;
   at::Tensor sum_Q_;         // (1, d_qk), fp32 or wider
   std::vector<Entry> best_;  // ascending positions
 };
@@ -154,7 +154,7 @@ class KeySelection : public PatternMemory {
 }  // namespace
 
 std::unique_ptr<PatternMemory> make_pattern_memory(PatternKind kind, int64_t share, const ModelConfig& config,
-                                                   int64_t layer, const ScoreMlp& mlp, const Draws& draws,
+                                                   int64_t layer, const ops::ScoreMlp& mlp, const Draws& draws,
                                                    const at::TensorOptions& options) {
   const SparseConfig& sparse = config.sparse;
   const auto statistics = statistics_options(options);

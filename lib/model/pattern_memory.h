@@ -13,7 +13,7 @@
 
 #include "lib/model/decoding.h"
 #include "lib/model/draws.h"
-#include "lib/model/score_mlp.h"
+#include "lib/ops/key_scores.h"
 
 namespace hax {
 
@@ -33,7 +33,7 @@ class PatternMemory {
 
 // `share`: the pattern's keys a query. `mlp` is copied, by reference to its tensors.
 std::unique_ptr<PatternMemory> make_pattern_memory(PatternKind kind, int64_t share, const ModelConfig& config,
-                                                   int64_t layer, const ScoreMlp& mlp, const Draws& draws,
+                                                   int64_t layer, const ops::ScoreMlp& mlp, const Draws& draws,
                                                    const at::TensorOptions& options);
 
 }  // namespace hax

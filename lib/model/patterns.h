@@ -19,4 +19,12 @@ inline at::Tensor hash_bins(const SparseConfig& sparse, const at::Tensor& projec
   return sparse.hash_rule == HashRule::sign ? ops::sign_bins(projection) : ops::argmax_bins(projection);
 }
 
+inline ops::HashFunction hash_function(const ModelConfig& config) {
+  const SparseConfig& sparse = config.sparse;
+  const auto statistics = config.mode == Statistics::paper             ? ops::HashStatistics::whole_sequence
+                          : sparse.centring == Centring::running_mean ? ops::HashStatistics::running_mean
+                                                                      : ops::HashStatistics::none;
+  return {statistics, sparse.hash_rule == HashRule::sign, n_bins(sparse)};
+}
+
 }  // namespace hax

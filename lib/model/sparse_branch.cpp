@@ -19,7 +19,7 @@ struct PatternPass {
   const ModelConfig& config;
   int64_t layer;
   const at::Tensor &K, &Q;
-  const ScoreMlp& mlp;
+  const ops::ScoreMlp& mlp;
   const ops::PackedLayout& layout;
   const Draws& draws;
   at::Tensor aux_loss;
@@ -55,29 +55,24 @@ struct PatternPass {
     throw std::invalid_argument("unknown pattern " + std::to_string(static_cast<int>(record.kind)));
   }
 
-  at::Tensor centred(const at::Tensor& x) const {
-    if (paper()) return ops::centre_over_sequence(x, layout);
-    if (config.sparse.centring == Centring::running_mean) return ops::centre_by_running_mean(x, layout);
-    return x;
+  // Fused kernels compute in fp32; the official arithmetic of `paper` in bf16 rounds in between.
+  ops::Path statistics_path() const {
+    return paper() && K.scalar_type() == at::kBFloat16 ? ops::Path::composite : ops::Path::automatic;
   }
 
   ops::Membership lsh(PatternRecord& record) {
-    const int64_t h = config.sparse.hash_bits;
-    const at::Tensor k = centred(K), q = centred(Q);
-    const at::Tensor R = draws.hash_matrix(layer, K.size(1), h).to(k.options());
-    record.query_projection = q.mm(R);
-    record.key_projection = k.mm(R);
-    record.query_bin = hash_bins(config.sparse, record.query_projection);
-    record.key_bin = hash_bins(config.sparse, record.key_projection);
-    return ops::lsh_membership(record.query_bin, record.key_bin, n_bins(config.sparse), share, layout);
+    const at::Tensor R = draws.hash_matrix(layer, K.size(1), config.sparse.hash_bits);
+    const auto decision = ops::lsh(K, Q, R, hash_function(config), share, layout, statistics_path());
+    record.query_projection = decision.query_projection;
+    record.key_projection = decision.key_projection;
+    record.query_bin = decision.membership.query_bin;
+    record.key_bin = decision.membership.key_bin;
+    return decision.membership;
   }
 
   ops::Membership key_selection(PatternRecord& record) {
     record.summary = paper() ? ops::query_summary_paper(Q, layout) : ops::query_summary_causal(Q, layout);
-    {
-      const at::NoGradGuard no_grad;
-      record.scores = mlp.score(K, record.summary);
-    }
+    record.scores = ops::key_scores(K, record.summary, mlp, layout);
     if (draws.training()) rank(record);
     return ops::cumulative_topk(record.scores, share, layout);
   }
@@ -89,7 +84,7 @@ struct PatternPass {
     record.sampled = draws.sampled_positions(layer, share, layout);
     const at::Tensor lengths = layout.cu_seqlens.diff();
     const at::Tensor pad_queries = paper() ? layout.padded_length - lengths : at::zeros_like(lengths);
-    record.targets = ops::ranking_targets(Q, K, record.sampled, pad_queries, layout);
+    record.targets = ops::ranking_targets(Q, K, record.sampled, pad_queries, layout, statistics_path());
 
     const at::Tensor n = lengths.view({B, 1});
     const at::Tensor rows =
@@ -98,7 +93,7 @@ struct PatternPass {
     const at::Tensor padded = (record.sampled >= n).view({-1, 1});
     const at::Tensor keys = K.index_select(0, rows).masked_fill_(padded, 0.0);
     at::Tensor scores = mlp.score(keys, record.summary.index_select(0, rows)).view({B, share});
-    if (!paper()) scores = scores.to(K.scalar_type());
+    if (!paper() && scores.scalar_type() == at::kBFloat16) scores = scores.to(at::kFloat);
     aux_loss = ops::ranking_loss(scores, record.targets, record.sampled >= 0);
   }
 };
@@ -106,11 +101,12 @@ struct PatternPass {
 }  // namespace
 
 BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at::Tensor& K,
-                              const at::Tensor& Q, const at::Tensor& V, const ScoreMlp& mlp,
+                              const at::Tensor& Q, const at::Tensor& V, const ops::ScoreMlp& mlp,
                               const ops::PackedLayout& layout, const Draws& draws) {
   const SparseConfig& sparse = config.sparse;
-  // `paper` takes its statistics in the activations' dtype, as the official code; `causal` in fp32 or wider.
-  const bool rounded = config.mode == Statistics::paper || K.scalar_type() == at::kDouble;
+  // `paper` takes its statistics in the activations' dtype, as the official code; `causal` in fp32 or wider,
+  // which CUDA kernels do from bf16 keys and queries themselves.
+  const bool rounded = config.mode == Statistics::paper || K.scalar_type() == at::kDouble || K.is_cuda();
   const auto type = rounded ? K.scalar_type() : at::kFloat;
   const at::Tensor keys = K.detach().to(type), queries = Q.detach().to(type);
   PatternPass pass{config, layer, keys, queries, mlp, layout, draws, {}};
@@ -160,7 +156,7 @@ SparseBranch::KeysQueries SparseBranch::project(const at::Tensor& u) const {
   return {KQ[0] / std::sqrt(static_cast<double>(d)), KQ[1]};
 }
 
-ScoreMlp SparseBranch::score_mlp() const {
+ops::ScoreMlp SparseBranch::score_mlp() const {
   if (mlp_.empty()) return {};
   return {*mlp_[0], *mlp_[1], *mlp_[2], *mlp_[3], *mlp_[4], *mlp_[5]};
 }

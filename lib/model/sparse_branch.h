@@ -37,7 +37,7 @@ struct BranchOutput {
 // undefined). `mlp` is read by key_selection alone. Throws std::invalid_argument when a pattern's share of k
 // is 0.
 BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at::Tensor& K,
-                              const at::Tensor& Q, const at::Tensor& V, const ScoreMlp& mlp,
+                              const at::Tensor& Q, const at::Tensor& V, const ops::ScoreMlp& mlp,
                               const ops::PackedLayout& layout, const Draws& draws);
 
 // What the names of the score MLP's parameters begin with, behind the mixer's prefix. The ranking loss alone
@@ -63,7 +63,7 @@ class SparseBranch {
     at::Tensor K, Q;  // (T, d_qk), K scaled
   };
   KeysQueries project(const at::Tensor& u) const;
-  ScoreMlp score_mlp() const;  // empty without key_selection
+  ops::ScoreMlp score_mlp() const;  // empty without key_selection
 
   const ModelConfig config_;
   int64_t layer_;

@@ -6,6 +6,7 @@
 
 #include "lib/ops/cpu/causal_conv1d.h"
 #include "lib/ops/cpu/reduce.h"
+#include "lib/ops/cuda_paths.h"
 #include "lib/ops/dispatch.h"
 
 namespace hax::ops {
@@ -105,6 +106,10 @@ at::Tensor causal_conv1d(const at::Tensor& x, const at::Tensor& weight, const at
                          const PackedLayout& layout, Path path) {
   check(x, weight, bias, layout.total());
   if (path == Path::reference) return reference(x, weight, bias, layout);
+#ifdef HAX_CUDA
+  if (use_cuda_kernel(path, x) && has_causal_conv1d_cuda(weight))
+    return causal_conv1d_cuda(x, weight, bias, layout);
+#endif
   if (!use_cpu_kernel(path, x) || weight.size(1) > cpu::kConvWidest)
     return composite(x, weight, bias, layout);
   return CpuConv::apply(x, weight.to(at::kFloat), bias.to(at::kFloat), layout);

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "lib/ops/cpu/cross_entropy.h"
+#include "lib/ops/cuda_paths.h"
 #include "lib/ops/dispatch.h"
 
 namespace hax::ops {
@@ -96,6 +97,9 @@ CrossEntropy cross_entropy(const at::Tensor& logits, const at::Tensor& target, P
     const auto result = CpuCrossEntropy::apply(logits, target);
     return {result[0], result[1]};
   }
+#ifdef HAX_CUDA
+  if (use_cuda_kernel(path, logits)) return cross_entropy_cuda(logits, target);
+#endif
   const at::Tensor rows = logits.to(compute_type(logits));
   return path == Path::reference ? reference(rows, target) : composite(rows, target);
 }

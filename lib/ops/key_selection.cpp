@@ -1,6 +1,7 @@
 #include "lib/ops/key_selection.h"
 
 #include "lib/ops/cpu/key_selection.h"
+#include "lib/ops/cuda_paths.h"
 #include "lib/ops/dispatch.h"
 #include "lib/ops/for_sequences.h"
 
@@ -134,6 +135,10 @@ at::Tensor query_summary_causal(const at::Tensor& Q_in, const PackedLayout& layo
     });
     return summary;
   }
+#ifdef HAX_CUDA
+  if (use_cuda_kernel(path, Q_in) && has_query_summary_cuda(Q_in))
+    return query_summary_causal_cuda(Q_in, layout);
+#endif
   const at::Tensor Q = Q_in.to(compute_type(Q_in));
   if (path == Path::reference) return query_summary_causal_reference(Q, layout);
   return by_own_norm(to_packed(to_padded(Q, layout).cumsum(1), layout));
@@ -164,6 +169,10 @@ TopkMembership cumulative_topk(const at::Tensor& scores_in, int64_t k, const Pac
     });
     return {evicted};
   }
+#ifdef HAX_CUDA
+  if (use_cuda_kernel(path, scores) && scores.scalar_type() == at::kFloat && has_topk_cuda(k))
+    return cumulative_topk_cuda(scores, k, layout);
+#endif
   return {path == Path::reference ? evicted_reference(scores, k, layout)
                                   : evicted_composite(scores, k, layout, max_pairs)};
 }
@@ -182,11 +191,20 @@ at::Tensor ranking_targets(const at::Tensor& Q, const at::Tensor& K, const at::T
     });
     return targets;
   }
+#ifdef HAX_CUDA
+  if (use_cuda_kernel(path, Q) && K.scalar_type() == Q.scalar_type())
+    return ranking_targets_cuda(Q, K, sampled, pad_queries, layout);
+#endif
   return path == Path::reference ? ranking_targets_reference(Q, K, sampled, pad_queries, layout)
                                  : ranking_targets_composite(Q, K, sampled, pad_queries, layout);
 }
 
 at::Tensor ranking_loss(const at::Tensor& scores, const at::Tensor& targets, const at::Tensor& valid) {
+#ifdef HAX_CUDA
+  if (use_cuda_kernel(Path::automatic, scores) && scores.scalar_type() == at::kFloat &&
+      targets.scalar_type() == at::kFloat)
+    return ranking_loss_cuda(scores, targets, valid);
+#endif
   const auto wide = compute_type(scores);
   const auto pairs = [](const at::Tensor& x) { return std::pair(x.unsqueeze(2), x.unsqueeze(1)); };
   const auto [s_j, s_l] = pairs(scores);

@@ -29,8 +29,8 @@ at::Tensor ranking_targets(const at::Tensor& Q, const at::Tensor& K, const at::T
 
 // Mean over all pairs (j, l) of all sequences of BCEWithLogits(s_j - s_l, t_jl),
 // t_jl = ([y_j > y_l] + [y_j >= y_l]) / 2. scores, targets (B, s); valid (B, s) bool: pairs with an invalid
-// member do not count, and without any valid pair the loss is 0. Scalar, fp32 or wider; the pairs' differences
-// are rounded to the scores' dtype. Differentiable in scores.
+// member do not count, and without any valid pair the loss is 0. Scalar, fp32 or wider; the pairs'
+// differences are rounded to the scores' dtype. Differentiable in scores.
 at::Tensor ranking_loss(const at::Tensor& scores, const at::Tensor& targets, const at::Tensor& valid);
 
 }  // namespace hax::ops

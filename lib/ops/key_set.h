@@ -35,6 +35,7 @@ struct LshMembership {
   at::Tensor rank;       // (T) int64
   at::Tensor count;      // (T) int64
   int64_t width;
+  int64_t bins;  // every bin is below
 };
 // Key j is among the running top-k from its own position until position evicted_j:
 // allowed iff j <= i < evicted_j. A key that is never chosen has j, one that stays the sequence's length.

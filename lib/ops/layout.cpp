@@ -15,6 +15,10 @@ at::Tensor to_device(const std::vector<int64_t>& values, at::Device device) {
 // Every sequence as long as the longest: the two forms are views of each other.
 bool uniform(const PackedLayout& layout) { return layout.total() == layout.batch() * layout.max_seqlen; }
 
+void check_host_lengths(const PackedLayout& layout) {
+  if (layout.device_lengths) throw NeedsHostLengths("padded tensors need lengths that the host knows");
+}
+
 // (T): row of each token in a (B * max_seqlen, ...) tensor.
 at::Tensor padded_rows(const PackedLayout& layout) {
   return layout.seq_id * layout.max_seqlen + layout.position;
@@ -62,7 +66,22 @@ PackedLayout make_layout(const std::vector<int64_t>& offsets, int64_t padded_len
   return layout;
 }
 
+PackedLayout device_layout(const at::Tensor& cu_seqlens, const at::Tensor& seq_id, const at::Tensor& position,
+                           int64_t max_seqlen, int64_t padded_length) {
+  PackedLayout layout;
+  layout.offsets.assign(static_cast<size_t>(cu_seqlens.size(0)), 0);
+  layout.offsets.back() = seq_id.size(0);
+  layout.cu_seqlens = cu_seqlens;
+  layout.seq_id = seq_id;
+  layout.position = position;
+  layout.max_seqlen = max_seqlen;
+  layout.padded_length = padded_length;
+  layout.device_lengths = true;
+  return layout;
+}
+
 at::Tensor to_padded(const at::Tensor& packed, const PackedLayout& layout) {
+  check_host_lengths(layout);
   if (packed.size(0) != layout.total()) {
     std::ostringstream message;
     message << "a packed tensor of " << layout.total() << " tokens is wanted, this has " << packed.size(0);
@@ -76,6 +95,7 @@ at::Tensor to_padded(const at::Tensor& packed, const PackedLayout& layout) {
 }
 
 at::Tensor to_packed(const at::Tensor& padded, const PackedLayout& layout) {
+  check_host_lengths(layout);
   if (padded.size(0) != layout.batch() || padded.size(1) != layout.max_seqlen) {
     std::ostringstream message;
     message << "a padded tensor of (" << layout.batch() << ", " << layout.max_seqlen

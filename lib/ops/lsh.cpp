@@ -1,6 +1,7 @@
 #include "lib/ops/lsh.h"
 
 #include "lib/ops/cpu/lsh.h"
+#include "lib/ops/cuda_paths.h"
 #include "lib/ops/dispatch.h"
 #include "lib/ops/for_sequences.h"
 
@@ -35,8 +36,8 @@ at::Tensor centre_by_running_mean_reference(const at::Tensor& x, const PackedLay
   return result;
 }
 
-LshMembership membership_reference(const at::Tensor& query_bin, const at::Tensor& key_bin, int64_t width,
-                                   const PackedLayout& layout) {
+LshMembership membership_reference(const at::Tensor& query_bin, const at::Tensor& key_bin, int64_t n_bins,
+                                   int64_t width, const PackedLayout& layout) {
   at::Tensor rank = at::zeros_like(key_bin), count = at::zeros_like(key_bin);
   for (int64_t b = 0; b < layout.batch(); ++b) {
     for (int64_t i = layout.offsets[b]; i < layout.offsets[b + 1]; ++i) {
@@ -46,7 +47,7 @@ LshMembership membership_reference(const at::Tensor& query_bin, const at::Tensor
       }
     }
   }
-  return {query_bin, key_bin, rank, count, width};
+  return {query_bin, key_bin, rank, count, width, n_bins};
 }
 
 // Keys sorted by (sequence, bin, position); how many lie before a place in that order is a binary search.
@@ -61,8 +62,12 @@ LshMembership membership_composite(const at::Tensor& query_bin, const at::Tensor
   const auto before = [&](const at::Tensor& place, bool inclusive) {
     return at::searchsorted(sorted, place, /*out_int32=*/false, /*right=*/inclusive);
   };
-  return {query_bin, key_bin, before(key_place, false) - before(key_start, false),
-          before(query_place, true) - before(query_start, false), width};
+  return {query_bin,
+          key_bin,
+          before(key_place, false) - before(key_start, false),
+          before(query_place, true) - before(query_start, false),
+          width,
+          n_bins};
 }
 
 }  // namespace
@@ -125,17 +130,48 @@ LshMembership lsh_membership(const at::Tensor& query_bin_in, const at::Tensor& k
                              int64_t width, const PackedLayout& layout, Path path) {
   const at::NoGradGuard no_grad;
   const at::Tensor query_bin = query_bin_in.contiguous(), key_bin = key_bin_in.contiguous();
-  if (path == Path::reference) return membership_reference(query_bin, key_bin, width, layout);
+  if (path == Path::reference) return membership_reference(query_bin, key_bin, n_bins, width, layout);
   if (path == Path::composite || !query_bin.is_cpu()) {
     return membership_composite(query_bin, key_bin, n_bins, width, layout);
   }
-  LshMembership result{query_bin, key_bin, at::empty_like(key_bin), at::empty_like(key_bin), width};
+  LshMembership result{query_bin, key_bin, at::empty_like(key_bin), at::empty_like(key_bin), width, n_bins};
   for_sequences(layout, [&](int64_t begin, int64_t end) {
     cpu::lsh_ranks(query_bin.const_data_ptr<int64_t>(), key_bin.const_data_ptr<int64_t>(), n_bins,
                    layout.offsets.data(), begin, end, result.rank.mutable_data_ptr<int64_t>(),
                    result.count.mutable_data_ptr<int64_t>());
   });
   return result;
+}
+
+LshDecision lsh(const at::Tensor& K, const at::Tensor& Q, const at::Tensor& R_in, const HashFunction& hash,
+                int64_t width, const PackedLayout& layout, Path path) {
+  const at::NoGradGuard no_grad;
+#ifdef HAX_CUDA
+  if (use_cuda_kernel(path, K) && has_lsh_cuda(K, R_in.size(1), hash.n_bins))
+    return {lsh_cuda(K, Q, R_in, hash, width, layout), {}, {}};
+#endif
+  const auto statistics = [&](const at::Tensor& x) {
+    switch (hash.statistics) {
+      case HashStatistics::whole_sequence:
+        return centre_over_sequence(x, layout, path);
+      case HashStatistics::running_mean:
+        return centre_by_running_mean(x.to(compute_type(x)), layout, path);
+      case HashStatistics::none:
+        break;
+    }
+    return x.to(compute_type(x));
+  };
+  const auto bins = [&](const at::Tensor& projection) {
+    return hash.sign ? sign_bins(projection, path) : argmax_bins(projection);
+  };
+  const at::Tensor k = statistics(K), q = statistics(Q);
+  const at::Tensor R = R_in.to(k.options());
+  LshDecision out;
+  out.query_projection = q.mm(R);
+  out.key_projection = k.mm(R);
+  out.membership =
+      lsh_membership(bins(out.query_projection), bins(out.key_projection), hash.n_bins, width, layout, path);
+  return out;
 }
 
 }  // namespace hax::ops

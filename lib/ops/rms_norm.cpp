@@ -1,12 +1,12 @@
 // The three implementations of both norms; the CPU kernel itself is lib/ops/cpu/rms_norm.h.
 #include "lib/ops/rms_norm.h"
 
-#include <optional>
 #include <sstream>
 #include <stdexcept>
 
 #include "lib/ops/cpu/reduce.h"
 #include "lib/ops/cpu/rms_norm.h"
+#include "lib/ops/cuda_paths.h"
 #include "lib/ops/dispatch.h"
 
 namespace hax::ops {
@@ -89,11 +89,17 @@ class CpuNorm : public torch::autograd::Function<CpuNorm> {
 
 }  // namespace
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, Path path) {
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, Path path,
+                    std::optional<at::ScalarType> out) {
   check(x, x, weight);
+  const auto type = out.value_or(x.scalar_type());
   if (use_cpu_kernel(path, x))
-    return CpuNorm::apply(x, std::optional<at::Tensor>(), weight.to(at::kFloat), eps);
-  return in_tensor_operations(x.to(compute_type(x)), weight, eps, path).to(x.scalar_type());
+    return CpuNorm::apply(x, std::optional<at::Tensor>(), weight.to(at::kFloat), eps).to(type);
+#ifdef HAX_CUDA
+  if (use_cuda_kernel(path, x) && has_rms_norm_cuda(x, x, type))
+    return rms_norm_cuda(x, {}, weight, eps, type);
+#endif
+  return in_tensor_operations(x.to(compute_type(x)), weight, eps, path).to(type);
 }
 
 at::Tensor gated_rms_norm(const at::Tensor& x, const at::Tensor& z, const at::Tensor& weight, double eps,
@@ -101,6 +107,10 @@ at::Tensor gated_rms_norm(const at::Tensor& x, const at::Tensor& z, const at::Te
   check(x, z, weight);
   if (use_cpu_kernel(path, x))
     return CpuNorm::apply(x, std::optional<at::Tensor>(z.to(at::kFloat)), weight.to(at::kFloat), eps);
+#ifdef HAX_CUDA
+  if (use_cuda_kernel(path, x) && has_rms_norm_cuda(x, z, x.scalar_type()))
+    return rms_norm_cuda(x, z, weight, eps, x.scalar_type());
+#endif
   const auto type = compute_type(x);
   return in_tensor_operations(x.to(type) * at::silu(z.to(type)), weight, eps, path).to(x.scalar_type());
 }

@@ -1,12 +1,15 @@
 // Root-mean-square norms (Zhang and Sennrich 2019) over the last dimension; statistics in at least fp32.
 #pragma once
 
+#include <optional>
+
 #include "lib/ops/layout.h"
 
 namespace hax::ops {
 
-// x (T, d), weight (d) -> (T, d): x / sqrt(mean(x^2) + eps) * weight.
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, Path path = Path::automatic);
+// x (T, d), weight (d) -> (T, d): x / sqrt(mean(x^2) + eps) * weight, in `out` (by default x's dtype).
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, Path path = Path::automatic,
+                    std::optional<at::ScalarType> out = std::nullopt);
 
 // Mamba2's norm: rms_norm(x * SiLU(z)) (norm_before_gate false, one group over all of d).
 at::Tensor gated_rms_norm(const at::Tensor& x, const at::Tensor& z, const at::Tensor& weight, double eps,

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "lib/ops/cpu/selective_scan.h"
+#include "lib/ops/cuda_paths.h"
 #include "lib/ops/dispatch.h"
 #include "lib/ops/linear_scan.h"
 
@@ -148,6 +149,9 @@ class CpuSelectiveScan : public torch::autograd::Function<CpuSelectiveScan> {
 at::Tensor selective_scan(const SelectiveScanInputs& in, const PackedLayout& layout, Path path) {
   check(in, layout.total());
   if (path == Path::reference) return reference(in, layout);
+#ifdef HAX_CUDA
+  if (use_cuda_kernel(path, in.u) && has_selective_scan_cuda(in.B)) return selective_scan_cuda(in, layout);
+#endif
   if (!use_cpu_kernel(path, in.u)) return composite(in, layout).y;
   const SelectiveScanInputs f = converted(in, at::kFloat);
   return CpuSelectiveScan::apply(f.u, f.delta, f.A, f.B, f.C, f.D, f.dt_bias, layout,

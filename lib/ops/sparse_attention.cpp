@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "lib/ops/cpu/sparse_attention.h"
+#include "lib/ops/cuda_paths.h"
 #include "lib/ops/dispatch.h"
 #include "lib/ops/for_sequences.h"
 
@@ -238,6 +239,10 @@ at::Tensor sparse_attention(const at::Tensor& Q, const at::Tensor& K, const at::
   if (use_cpu_kernel(path, Q) && use_cpu_kernel(path, K) && use_cpu_kernel(path, V)) {
     return CpuAttention::apply(Q, K, V, keys, layout);
   }
+#ifdef HAX_CUDA
+  if (use_cuda_kernel(path, Q) && has_sparse_attention_cuda(Q, K, V, keys, layout))
+    return sparse_attention_cuda(Q, K, V, keys, layout);
+#endif
   return CompositeAttention::apply(Q, K, V, keys, layout, max_pairs);
 }
 

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "lib/ops/cpu/ssd.h"
+#include "lib/ops/cuda_paths.h"
 #include "lib/ops/dispatch.h"
 
 namespace hax::ops {
@@ -245,6 +246,12 @@ class CpuSsd : public torch::autograd::Function<CpuSsd> {
 
 at::Tensor ssd(const SsdInputs& in, const PackedLayout& layout, int64_t chunk_size, Path path) {
   if (path == Path::reference) return reference(in, layout);
+#ifdef HAX_CUDA
+  if (use_cuda_kernel(path, in.x)) {
+    checked_sizes(in, layout.total());
+    if (has_ssd_cuda(in.x, in.B)) return ssd_cuda(in, layout);
+  }
+#endif
   if (!use_cpu_kernel(path, in.x)) return composite(in, layout, chunk_size).y;
   checked_sizes(in, layout.total());
   const SsdInputs f = converted(in, at::kFloat);

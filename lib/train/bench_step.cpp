@@ -5,9 +5,15 @@
 #include <cmath>
 
 #include "lib/base/parallel.h"
-#include "lib/data/batches.h"
+#include "lib/data/prefetch.h"
+#include "lib/train/step_queue.h"
 
 namespace hax {
+namespace {
+
+constexpr int64_t kStepsTogether = 10;  // between two waits for the device
+
+}  // namespace
 
 StepTimes bench_step(const Config& config, const ExampleSource& source, at::Device device, int64_t warmup,
                      int64_t steps) {
@@ -17,19 +23,38 @@ StepTimes bench_step(const Config& config, const ExampleSource& source, at::Devi
                       weight_dtype(config.train.precision));
   TrainStep step(model, config);
   const BatchSequence batches(source, config.train.seed, config.train.batch_size);
+  const auto queue = make_step_queue(model, step, config, source.spec());
   StepTimes times;
   times.parameters = model.parameters().numel();
-  for (int64_t s = 0; s < warmup + steps; ++s) {
+  BatchPrefetch ahead(batches, 0, batches_ahead(device));
+  for (int64_t s = 0; s < warmup; ++s) queue->push(ahead.next(), s);
+  queue->drain();
+  for (int64_t s = 0; s < steps;) {
+    const int64_t here = std::min(kStepsTogether, steps - s);
     const auto start = std::chrono::steady_clock::now();
-    // The step reads its metrics back, so it has ended when run() returns, but for the update that follows.
-    const StepMetrics metrics = step.run(batches.batch(s), s, training_draws(config, s));
-    if (device.is_cuda()) model.parameters().flat().sum().item<float>();
+    for (int64_t i = 0; i < here; ++i) queue->push(ahead.next(), warmup + s + i);
+    for (const StepMetrics& metrics : queue->drain())
+      times.tokens_per_step += static_cast<double>(metrics.tokens) / static_cast<double>(steps);
     const auto end = std::chrono::steady_clock::now();
-    if (s < warmup) continue;
-    times.milliseconds.push_back(std::chrono::duration<double, std::milli>(end - start).count());
-    times.tokens_per_step += static_cast<double>(metrics.tokens) / static_cast<double>(steps);
+    times.milliseconds.push_back(std::chrono::duration<double, std::milli>(end - start).count() /
+                                 static_cast<double>(here));
+    s += here;
   }
   return times;
+}
+
+std::vector<KernelTime> profile_step(const Config& config, const ExampleSource& source, at::Device device,
+                                     int64_t warmup, int64_t steps) {
+  LanguageModel model(config.model, source.spec().vocab_size, config.train.seed, device);
+  TrainStep step(model, config);
+  const BatchSequence batches(source, config.train.seed, config.train.batch_size);
+  const auto queue = make_step_queue(model, step, config, source.spec());
+  const auto run = [&](int64_t begin, int64_t end) {
+    for (int64_t s = begin; s < end; ++s) queue->push(batches.batch(s), s);
+    queue->drain();
+  };
+  run(0, warmup);
+  return profile_kernels([&] { run(warmup, warmup + steps); });
 }
 
 double quantile(std::vector<double> values, double q) {

@@ -3,20 +3,25 @@
 
 #include <vector>
 
+#include "lib/train/profile.h"
 #include "lib/train/train_step.h"
 
 namespace hax {
 
 struct StepTimes {
-  std::vector<double> milliseconds;  // one a measured step, in order
+  std::vector<double> milliseconds;  // a step, one for each group of steps, in order
   double tokens_per_step = 0.0;      // mean, real tokens
   int64_t parameters = 0;
 };
 
-// Runs `warmup` + `steps` training steps on batches from `source` and times each of the latter, synchronised
-// with the device.
+// Runs `warmup` + `steps` training steps on batches from `source` and times the latter in groups, after each
+// of which the host waits for the device.
 StepTimes bench_step(const Config& config, const ExampleSource& source, at::Device device, int64_t warmup,
                      int64_t steps);
+
+// The kernels of `steps` training steps after `warmup`; CUDA alone.
+std::vector<KernelTime> profile_step(const Config& config, const ExampleSource& source, at::Device device,
+                                     int64_t warmup, int64_t steps);
 
 // The q-quantile (0..1) of a non-empty list, by linear interpolation.
 double quantile(std::vector<double> values, double q);

@@ -9,9 +9,9 @@
 #include "lib/base/error.h"
 #include "lib/base/log.h"
 #include "lib/base/parallel.h"
-#include "lib/data/batches.h"
+#include "lib/data/prefetch.h"
 #include "lib/eval/evaluate.h"
-#include "lib/train/train_step.h"
+#include "lib/train/step_queue.h"
 
 namespace hax {
 namespace {
@@ -31,7 +31,8 @@ class Trainer {
         config_(run.config()),
         valid_(valid),
         hooks_(hooks),
-        model_(config_.model, train.spec(), config_.train.seed, device, weight_dtype(config_.train.precision)),
+        model_(config_.model, train.spec(), config_.train.seed, device,
+               weight_dtype(config_.train.precision)),
         step_(model_, config_),
         eval_draws_(config_, device),
         batches_(train, config_.train.seed, config_.train.batch_size) {
@@ -47,10 +48,24 @@ class Trainer {
       }
       run_.rewind_metrics(0, false);
     }
+    pushed_ = logged_ = info_.step;
+    queue_ = make_step_queue(model_, step_, config_, info_.data);
+    ahead_.emplace(batches_, pushed_, batches_ahead(device));
   }
 
   TrainOutcome loop() {
     while (true) {
+      if (!boundary()) {
+        queue_->push(ahead_->next(), pushed_++);
+        continue;
+      }
+      StepMetrics last;
+      if (!settle(last)) return diverged(last);
+      if (info_.step > logged_ &&
+          (info_.step % config_.train.log_every == 0 || info_.step == config_.train.steps)) {
+        log_step(last);
+        logged_ = info_.step;
+      }
       if (validation_due()) {
         if (!validate()) return stop();
         if (config_.train.target_accuracy > 0.0 && info_.valid_accuracy >= config_.train.target_accuracy) {
@@ -59,19 +74,39 @@ class Trainer {
       }
       if (info_.step >= config_.train.steps) return end(TrainEnd::finished, "finished");
       if (info_.step > saved_step_ && info_.step % config_.train.checkpoint_every == 0) save();
-      if (hooks_.should_stop && hooks_.should_stop()) return stop();
+      if (stop_asked_) return stop();
 
-      const Batch batch = batches_.batch(info_.step);
-      const StepMetrics metrics = step_.run(batch, info_.step, training_draws(config_, info_.step));
-      if (!metrics.finite()) return diverged(metrics);
-      ++info_.step;
-      info_.tokens_seen += metrics.tokens;
-      info_.valid_accuracy = -1.0;
-      if (info_.step % config_.train.log_every == 0 || info_.step == config_.train.steps) log_step(metrics);
+      queue_->push(ahead_->next(), pushed_++);
     }
   }
 
  private:
+  // Is there something to do between the steps that were started and the next?
+  bool boundary() {
+    const TrainConfig& t = config_.train;
+    return stop_asked() || pushed_ == t.steps || pushed_ % t.log_every == 0 ||
+           pushed_ % t.validate_every == 0 || pushed_ % t.checkpoint_every == 0 || queue_->failed();
+  }
+
+  // Once true it stays so: the request is met at the next boundary.
+  bool stop_asked() {
+    stop_asked_ = stop_asked_ || (hooks_.should_stop && hooks_.should_stop());
+    return stop_asked_;
+  }
+
+  // Waits for the steps that were started, and counts them. False when one was not finite, which is then
+  // `last`.
+  bool settle(StepMetrics& last) {
+    for (const StepMetrics& metrics : queue_->drain()) {
+      last = metrics;
+      if (!metrics.finite()) return false;
+      ++info_.step;
+      info_.tokens_seen += metrics.tokens;
+      info_.valid_accuracy = -1.0;
+    }
+    return true;
+  }
+
   void resume(at::Device device) {
     auto loaded = read_checkpoint(run_.last_checkpoint(), device);
     if (!loaded.optimizer.exp_avg.defined()) {
@@ -202,6 +237,10 @@ class Trainer {
   TrainStep step_;
   EvaluationDraws eval_draws_;
   BatchSequence batches_;
+  std::unique_ptr<StepQueue> queue_;
+  std::optional<BatchPrefetch> ahead_;
+  bool stop_asked_ = false;
+  int64_t pushed_ = 0, logged_ = 0;  // updates that were started, and the last that was logged
   CheckpointInfo info_;
   int64_t saved_step_ = 0;
   const Clock::time_point session_ = Clock::now();

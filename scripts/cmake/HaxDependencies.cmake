@@ -6,7 +6,7 @@ if(CCACHE_PROGRAM AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
     CCACHE_SLOPPINESS=pch_defines,time_macros ${CCACHE_PROGRAM})
   # What ccache asks for beside the sloppiness before it caches files with a precompiled header.
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    add_compile_options(-fpch-preprocess)
+    add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fpch-preprocess>)
   endif()
 endif()
 
@@ -89,7 +89,35 @@ if(HAX_CUDA)
   if(NOT EXISTS ${HAX_TORCH_ROOT}/lib/libtorch_cuda.so)
     message(FATAL_ERROR "LibTorch in ${HAX_TORCH_ROOT} is built for CPUs alone: configure with -DHAX_CUDA=OFF")
   endif()
-  # Nothing of ours names a symbol of it: the CUDA backend registers itself when it is loaded.
+  # Not every program of ours names a symbol of it, but each needs the backend, which registers itself.
   target_link_libraries(hax_torch INTERFACE -Wl,--push-state,--no-as-needed
     ${HAX_TORCH_ROOT}/lib/libtorch_cuda.so ${HAX_TORCH_ROOT}/lib/libc10_cuda.so -Wl,--pop-state)
+
+  # The compiler: CUDACXX, PATH, the usual place, or the one that scripts/setup made in .venv.
+  if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+    find_program(HAX_NVCC nvcc HINTS /usr/local/cuda/bin
+      ${CMAKE_SOURCE_DIR}/.venv/lib/python3.10/site-packages/nvidia/cu13/bin
+      ${CMAKE_SOURCE_DIR}/.venv/lib/python3.11/site-packages/nvidia/cu13/bin
+      ${CMAKE_SOURCE_DIR}/.venv/lib/python3.12/site-packages/nvidia/cu13/bin
+      ${CMAKE_SOURCE_DIR}/.venv/lib/python3.13/site-packages/nvidia/cu13/bin
+      ${CMAKE_SOURCE_DIR}/.venv/lib/python3.14/site-packages/nvidia/cu13/bin)
+    if(NOT HAX_NVCC)
+      message(FATAL_ERROR "no CUDA compiler was found: scripts/setup installs one into .venv; or name one with "
+        "CUDACXX=.../nvcc, or build for CPUs alone with -DHAX_CUDA=OFF")
+    endif()
+    set(CMAKE_CUDA_COMPILER ${HAX_NVCC})
+  endif()
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES "80-real;90-real;90-virtual" CACHE STRING "GPU architectures")
+  endif()
+  if(CCACHE_PROGRAM AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
+    set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+  endif()
+  # One CUDA runtime, shared with LibTorch.
+  set(CMAKE_CUDA_RUNTIME_LIBRARY None)
+  enable_language(CUDA)
+  set(CMAKE_CUDA_STANDARD 17)
+  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  find_library(HAX_CUDART NAMES libcudart.so.13 cudart REQUIRED
+    HINTS ${HAX_TORCH_ROOT}/../nvidia/cu13/lib ${CMAKE_CUDA_IMPLICIT_LINK_DIRECTORIES})
 endif()

@@ -6,8 +6,8 @@ add_library(hax_options INTERFACE)
 target_include_directories(hax_options INTERFACE ${CMAKE_SOURCE_DIR})
 target_include_directories(hax_options BEFORE INTERFACE ${CMAKE_BINARY_DIR}/fmt_first)
 target_compile_definitions(hax_options INTERFACE FMT_HEADER_ONLY SPDLOG_FMT_EXTERNAL)
-target_compile_options(hax_options INTERFACE -Wall -Wextra -Wno-unused-parameter
-  $<$<BOOL:${HAX_WERROR}>:-Werror>)
+target_compile_options(hax_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wno-unused-parameter>
+  $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${HAX_WERROR}>>:-Werror>)
 target_link_libraries(hax_options INTERFACE Threads::Threads)
 
 # Programs share one libstdc++ with LibTorch: with a second, linked in, objects that cross over corrupt the heap.
@@ -24,6 +24,12 @@ function(hax_library name)
   set(sources "")
   foreach(dir IN LISTS ARG_DIRS)
     file(GLOB found CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${dir}/*.cpp)
+    if(HAX_CUDA)
+      file(GLOB kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${dir}/*.cu)
+      list(APPEND found ${kernels})
+    else()
+      list(FILTER found EXCLUDE REGEX "_cuda[.]cpp$")
+    endif()
     list(APPEND sources ${found})
   endforeach()
   if(sources)

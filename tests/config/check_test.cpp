@@ -157,7 +157,7 @@ TEST_CASE("a combination that cannot work is refused with its numbers; its neigh
        "model.attention.n_heads=32",
        "model.attention.n_heads=64",
        "model.attention.rope = true rotates pairs of features"},
-      {{"model={mixer: constructive, sparse: {patterns: [lsh], centring: none}}"},
+      {{"model={mixer: constructive, sparse: {patterns: [lsh], centring: none}}", "train.warmup_steps=0"},
        "train.steps=0",
        "train.steps=1",
        "model.mixer = constructive is a fixed solution of two layers: train.steps = 1 must be 0"},

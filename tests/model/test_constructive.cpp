@@ -219,7 +219,7 @@ TEST_CASE("a checkpoint keeps the constructive solution and its slots") {
   info.data = table.spec();
   write_checkpoint(folder.file("model"), model, info, nullptr);
   const auto loaded = read_checkpoint(folder.file("model"), at::kCPU);
-  CHECK(loaded.info.data.slots == table.spec().slots);
+  CHECK((loaded.info.data.slots == table.spec().slots));
   CHECK(at::equal(loaded.model->parameters().flat(), model.parameters().flat()));
   CHECK(loaded.draws->stored().at(1).sizes() == at::IntArrayRef({64, 9}));
 }

@@ -11,7 +11,7 @@ namespace {
 // Column "use" of the golden README, the largest over the files of this kind.
 constexpr double kTolerance = 6e-6, kScoreTolerance = 8e-6, kMlpGradient = 8e-6;
 
-ScoreMlp golden_mlp(const Safetensors& file) {
+ops::ScoreMlp golden_mlp(const Safetensors& file) {
   const auto weight = [&](const char* name) {
     return load_tensor(file, std::string("param.dx_proj_") + name).requires_grad_(true);
   };
@@ -75,7 +75,7 @@ void check_pattern(const GoldenBranch& golden, const std::string& pattern) {
   StoredDraws draws(true);
   if (file.contains(pattern + "/hash_matrix")) draws.hash_matrices[0] = load("hash_matrix");
   if (file.contains(pattern + "/ks_sampled_positions")) draws.sampled[0] = load("ks_sampled_positions");
-  const ScoreMlp mlp = golden_mlp(file);
+  const ops::ScoreMlp mlp = golden_mlp(file);
   const BranchOutput out = branch_attention(
       config, 0, golden.packed(load_tensor(file, "branch.K")), golden.packed(load_tensor(file, "branch.Q")),
       golden.packed(load_tensor(file, "branch.V").transpose(1, 2)), mlp, layout, draws);
@@ -165,7 +165,7 @@ Inputs random_inputs(int64_t T, const ModelConfig& config, uint32_t seed) {
           random_normal({T, config.d_inner()}, seed + 2, at::kFloat)};
 }
 
-ScoreMlp random_mlp(int64_t d, uint32_t seed) {
+ops::ScoreMlp random_mlp(int64_t d, uint32_t seed) {
   const auto weight = [&](at::IntArrayRef sizes, uint32_t place) {
     return random_normal(sizes, seed + place, at::kFloat).requires_grad_(true);
   };
@@ -173,7 +173,7 @@ ScoreMlp random_mlp(int64_t d, uint32_t seed) {
           weight({2 * d}, 3),        weight({1, 2 * d}, 4), weight({1}, 5)};
 }
 
-BranchOutput run(const ModelConfig& config, const Inputs& in, const ScoreMlp& mlp,
+BranchOutput run(const ModelConfig& config, const Inputs& in, const ops::ScoreMlp& mlp,
                  const ops::PackedLayout& layout, bool training = true) {
   const PhiloxDraws draws(3, 5, training, config.mode == Statistics::causal,
                           config.mode == Statistics::paper);
@@ -212,7 +212,7 @@ TEST_CASE("causal: no output feels a later token, whatever the patterns") {
         ModelConfig config = small_config(patterns, Statistics::causal);
         config.sparse.hash_rule = rule;
         config.sparse.centring = centring;
-        const ScoreMlp mlp = random_mlp(config.d_qk(), 50);
+        const ops::ScoreMlp mlp = random_mlp(config.d_qk(), 50);
         const Inputs in = random_inputs(layout.total(), config, 60);
         const at::Tensor before = run(config, in, mlp, layout).attended;
         for (int64_t from : {1, 9, 34}) {
@@ -232,7 +232,7 @@ TEST_CASE("paper: hashing looks into the future") {
   const auto layout = layout_of({12, 35, 1, 20}, 40);
   for (PatternKind kind : {PatternKind::lsh, PatternKind::key_selection}) {
     const ModelConfig config = small_config({kind}, Statistics::paper);
-    const ScoreMlp mlp = random_mlp(config.d_qk(), 50);
+    const ops::ScoreMlp mlp = random_mlp(config.d_qk(), 50);
     const Inputs in = random_inputs(layout.total(), config, 60);
     const int64_t place = layout.offsets[1] + 30;
     const auto before = run(config, in, mlp, layout),
@@ -260,7 +260,7 @@ TEST_CASE("The ranking loss trains the MLP alone, and only while training") {
   const auto layout = layout_of({12, 2, 20}, 30);
   for (Statistics mode : {Statistics::causal, Statistics::paper}) {
     const ModelConfig config = small_config({PatternKind::lsh, PatternKind::key_selection}, mode);
-    const ScoreMlp mlp = random_mlp(config.d_qk(), 80);
+    const ops::ScoreMlp mlp = random_mlp(config.d_qk(), 80);
     Inputs in = random_inputs(layout.total(), config, 90);
     for (at::Tensor* x : {&in.K, &in.Q, &in.V}) x->requires_grad_(true);
     const BranchOutput out = run(config, in, mlp, layout);
@@ -347,9 +347,9 @@ TEST_CASE("The branch on a GPU is that on the CPU", "[gpu]") {
     for (const auto& patterns : patterns_and_pairs()) {
       const ModelConfig config = small_config(patterns, mode);
       const Inputs in = random_inputs(layout.total(), config, 130);
-      const ScoreMlp mlp = random_mlp(config.d_qk(), 140);
+      const ops::ScoreMlp mlp = random_mlp(config.d_qk(), 140);
       const auto there = [](const at::Tensor& x) { return x.detach().to(at::kCUDA); };
-      const ScoreMlp device_mlp{there(mlp.w1), there(mlp.b1), there(mlp.w2),
+      const ops::ScoreMlp device_mlp{there(mlp.w1), there(mlp.b1), there(mlp.w2),
                                 there(mlp.b2), there(mlp.w3), there(mlp.b3)};
       const BranchOutput cpu = run(config, in, mlp, layout);
       const BranchOutput gpu =

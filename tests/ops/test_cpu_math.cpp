@@ -13,7 +13,7 @@
 namespace hax {
 namespace {
 
-constexpr double kTolerance = 2e-7;
+constexpr double kTolerance = 2.5e-7;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 

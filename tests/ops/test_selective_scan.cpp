@@ -1,6 +1,7 @@
 #include "lib/ops/selective_scan.h"
 
 #include "tests/catch.h"
+#include "tests/ops/gpu_checks.h"
 #include "tests/ops/tensors.h"
 
 namespace hax {
@@ -255,21 +256,47 @@ TEST_CASE("selective_scan refuses shapes that do not fit") {
   }
 }
 
+std::vector<std::string> output_and_gradient_names() {
+  std::vector<std::string> names{"y"};
+  for (const auto& name : kNames) names.push_back("gradient of " + name);
+  return names;
+}
+
+const test::OpOn kScanOn = [](const PackedLayout& layout, Path path) { return scan_on(layout, path); };
+
 TEST_CASE("selective_scan on a GPU agrees with the fp64 reference", "[gpu]") {
-  const auto lengths = std::vector<int64_t>{100, 1, 64, 37};
-  const auto host = test::layout_of(lengths);
-  const auto device = test::layout_of(lengths, 0, at::kCUDA);
-  for (const auto& [channels, N] : {std::pair<int64_t, int64_t>{128, 16}, {24, 5}}) {
-    for (const auto& [dtype, tolerance] : {std::pair{at::kFloat, 4e-6}, std::pair{at::kBFloat16, 4e-3}}) {
-      CAPTURE(channels, N, at::toString(dtype));
-      const auto inputs = test::converted(random_inputs(host.total(), channels, N, 80), dtype);
-      const auto upstream = test::random_normal({host.total(), channels}, 81, dtype);
-      const auto expected = test::output_and_gradients(scan_on(host, Path::reference),
-                                                       test::converted(inputs, at::kDouble), upstream);
-      check_close(test::output_and_gradients(scan_on(device, Path::automatic),
-                                             test::converted(inputs, dtype, at::kCUDA), upstream),
-                  expected, tolerance);
+  const std::vector<std::vector<int64_t>> ragged{{100, 1, 64, 37}, {1},         {1, 1, 1},
+                                                 {64, 64},         {63, 65, 2}, {300, 5, 7, 9, 130}};
+  uint32_t seed = 200;
+  for (const auto& lengths : ragged) {
+    for (const auto& [channels, N] : std::vector<std::pair<int64_t, int64_t>>{
+             {128, 16}, {24, 5}, {65, 4}, {1, 1}, {130, 7}, {16, 8}, {64, 32}}) {
+      seed += 10;
+      const auto inputs = random_inputs(test::layout_of(lengths).total(), channels, N, seed);
+      const auto upstream = test::random_normal({inputs[0].size(0), channels}, seed + 9);
+      CAPTURE(lengths, channels, N);
+      for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+        test::check_on_gpu(kScanOn, lengths, inputs, upstream, output_and_gradient_names(), dtype, 4e-6);
+      }
     }
+  }
+}
+
+TEST_CASE("selective_scan on a GPU holds over two thousand tokens", "[gpu]") {
+  const auto inputs = random_inputs(2007, 20, 16, 7);
+  const auto upstream = test::random_normal({2007, 20}, 8);
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    test::check_on_gpu(kScanOn, {2000, 7}, inputs, upstream, output_and_gradient_names(), dtype, 4e-6);
+  }
+}
+
+TEST_CASE("selective_scan on a GPU leaves zeros behind the last sequence", "[gpu]") {
+  const auto inputs = random_inputs(200, 128, 16, 90);
+  const auto upstream = test::random_normal({200, 128}, 91, at::kFloat).to(at::kCUDA);
+  for (const int64_t used : {80, 64, 199}) {
+    CAPTURE(used);
+    test::check_rows_behind_the_end(kScanOn, inputs, {true, true, false, true, true, false, false}, upstream,
+                                    used);
   }
 }
 

@@ -1,6 +1,7 @@
 #include "lib/ops/ssd.h"
 
 #include "tests/catch.h"
+#include "tests/ops/gpu_checks.h"
 #include "tests/ops/tensors.h"
 
 namespace hax {
@@ -254,20 +255,76 @@ TEST_CASE("ssd refuses shapes that do not fit") {
   CHECK_THROWS_AS(ops::ssd(inputs_of(good), layout, 0, Path::composite), std::invalid_argument);
 }
 
+std::vector<std::string> output_and_gradient_names() {
+  std::vector<std::string> names{"y"};
+  for (const auto& name : kNames) names.push_back("gradient of " + name);
+  return names;
+}
+
+const test::OpOn kSsdOn = [](const PackedLayout& layout, Path path) { return ssd_on(layout, path); };
+
 TEST_CASE("ssd on a GPU agrees with the fp64 reference", "[gpu]") {
-  const auto lengths = std::vector<int64_t>{100, 1, 64, 37};
-  const auto host = test::layout_of(lengths);
-  const auto device = test::layout_of(lengths, 0, at::kCUDA);
-  for (const Shape& s : {Shape{8, 16, 1, 32}, Shape{4, 6, 2, 10}}) {
-    for (const auto& [dtype, tolerance] : {std::pair{at::kFloat, 4e-6}, std::pair{at::kBFloat16, 4e-3}}) {
-      CAPTURE(s.H, s.N, at::toString(dtype));
-      const auto inputs = test::converted(random_inputs(host.total(), s.H, s.P, s.G, s.N, 80), dtype);
-      const auto upstream = test::random_normal({host.total(), s.H, s.P}, 81, dtype);
-      const auto expected = test::output_and_gradients(ssd_on(host, Path::reference),
-                                                       test::converted(inputs, at::kDouble), upstream);
-      check_close(test::output_and_gradients(ssd_on(device, Path::automatic),
-                                             test::converted(inputs, dtype, at::kCUDA), upstream),
-                  expected, tolerance);
+  const std::vector<std::vector<int64_t>> ragged{{100, 1, 64, 37}, {1},         {1, 1, 1},
+                                                 {64, 64},         {63, 65, 2}, {300, 5, 7, 9, 130}};
+  uint32_t seed = 200;
+  for (const auto& lengths : ragged) {
+    for (const Shape& s : {Shape{8, 16, 1, 32}, Shape{4, 6, 2, 10}, Shape{2, 64, 1, 128}, Shape{6, 32, 2, 64},
+                           Shape{1, 1, 1, 1}, Shape{24, 16, 2, 16}, Shape{3, 33, 1, 17}}) {
+      seed += 10;
+      const auto inputs = random_inputs(test::layout_of(lengths).total(), s.H, s.P, s.G, s.N, seed);
+      const auto upstream = test::random_normal({inputs[0].size(0), s.H, s.P}, seed + 9);
+      CAPTURE(lengths, s.H, s.P, s.G, s.N);
+      for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+        test::check_on_gpu(kSsdOn, lengths, inputs, upstream, output_and_gradient_names(), dtype, 4e-6);
+      }
+    }
+  }
+}
+
+TEST_CASE("ssd on a GPU holds over two thousand tokens", "[gpu]") {
+  const auto inputs = random_inputs(2007, 8, 16, 1, 32, 7);
+  const auto upstream = test::random_normal({2007, 8, 16}, 8);
+  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+    test::check_on_gpu(kSsdOn, {2000, 7}, inputs, upstream, output_and_gradient_names(), dtype, 4e-6);
+  }
+}
+
+TEST_CASE("ssd on a GPU stays right where steps and decays are far out of range", "[gpu]") {
+  auto inputs = random_inputs(170, 2, 4, 1, 8, 5);
+  inputs[1] = inputs[1] * 40;
+  inputs[2] = at::tensor({-60.0, -1e-3});
+  const auto upstream = test::random_normal({170, 2, 4}, 6);
+  test::check_on_gpu(kSsdOn, {100, 70}, inputs, upstream, output_and_gradient_names(), at::kFloat, 4e-6);
+}
+
+TEST_CASE("ssd on a GPU leaves zeros behind the last sequence", "[gpu]") {
+  const auto inputs = random_inputs(200, 8, 16, 1, 32, 90);
+  const auto upstream = test::random_normal({200, 8, 16}, 91, at::kFloat).to(at::kCUDA);
+  for (const int64_t used : {80, 64, 199}) {
+    CAPTURE(used);
+    test::check_rows_behind_the_end(kSsdOn, inputs, {true, true, false, true, true, false, false}, upstream,
+                                    used);
+  }
+}
+
+TEST_CASE("ssd on a GPU reads slices of wider rows", "[gpu]") {
+  const auto layout = test::layout_of({20, 133}, 0, at::kCUDA);
+  const int64_t T = 153, H = 8, P = 16, N = 32;
+  auto inputs = test::converted(random_inputs(T, H, P, 1, N, 30), at::kBFloat16, at::kCUDA);
+  const auto upstream = test::random_normal({T, H, P}, 31, at::kBFloat16).to(at::kCUDA);
+  const auto expected = test::output_and_gradients(ssd_on(layout, Path::automatic), inputs, upstream);
+  for (const int64_t shift : {0, 1}) {
+    const auto wide = at::cat({at::zeros({T, shift}, inputs[0].options()), inputs[0].flatten(1),
+                               inputs[3].flatten(1), inputs[4].flatten(1), inputs[1]},
+                              1);
+    auto slices = inputs;
+    slices[0] = wide.narrow(1, shift, H * P).view({T, H, P});
+    slices[3] = wide.narrow(1, shift + H * P, N).view({T, 1, N});
+    slices[4] = wide.narrow(1, shift + H * P + N, N).view({T, 1, N});
+    slices[1] = wide.narrow(1, shift + H * P + 2 * N, H);
+    const auto found = test::output_and_gradients(ssd_on(layout, Path::automatic), slices, upstream);
+    for (size_t i = 0; i < found.size(); ++i) {
+      CHECK(test::bitwise_equal(found[i].cpu(), expected[i].cpu()));
     }
   }
 }

@@ -1,0 +1,71 @@
+#include "lib/ops/cuda/adamw.h"
+
+namespace hax::ops::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+__global__ void adamw_kernel(int64_t n, AdamWSettings s, const float* __restrict__ lr_at,
+                             const int64_t* __restrict__ step, const float* __restrict__ grad_norm,
+                             const int32_t* __restrict__ skip, const float* __restrict__ grad,
+                             float* __restrict__ weight, float* __restrict__ exp_avg,
+                             float* __restrict__ exp_avg_sq) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= n || *skip != 0) return;
+  const double count = static_cast<double>(*step + 1);
+  const float lr = *lr_at;
+  const auto correction1 = static_cast<float>(1.0 - pow(static_cast<double>(s.beta1), count));
+  const auto correction2 = static_cast<float>(sqrt(1.0 - pow(static_cast<double>(s.beta2), count)));
+  float g = grad[i];
+  if (s.grad_clip > 0.0f && *grad_norm > s.grad_clip) g *= s.grad_clip / *grad_norm;
+  const float m = s.beta1 * exp_avg[i] + (1.0f - s.beta1) * g;
+  const float v = s.beta2 * exp_avg_sq[i] + (1.0f - s.beta2) * g * g;
+  exp_avg[i] = m;
+  exp_avg_sq[i] = v;
+  const float w = weight[i] - lr * s.weight_decay * weight[i];
+  weight[i] = w - lr / correction1 * m / (sqrtf(v) / correction2 + s.eps);
+}
+
+__device__ __forceinline__ float block_sum(float x) {
+  __shared__ float warps[kThreads / 32];
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = x;
+  __syncthreads();
+  float sum = 0.0f;
+  for (int w = 0; w < kThreads / 32; ++w) sum += warps[w];
+  return sum;
+}
+
+__global__ void __launch_bounds__(kThreads)
+    squares_kernel(int64_t n, const float* __restrict__ x, float* __restrict__ parts) {
+  float sum = 0.0f;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < n;
+       i += kNormBlocks * kThreads)
+    sum += x[i] * x[i];
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) parts[blockIdx.x] = sum;
+}
+__global__ void __launch_bounds__(kThreads)
+    root_kernel(const float* __restrict__ parts, float* __restrict__ norm) {
+  const float sum = block_sum(threadIdx.x < kNormBlocks ? parts[threadIdx.x] : 0.0f);
+  if (threadIdx.x == 0) *norm = sqrtf(sum);
+}
+
+}  // namespace
+
+void adamw(int64_t n, const AdamWSettings& settings, const float* lr, const int64_t* step,
+           const float* grad_norm, const int32_t* skip, const float* grad, float* weight, float* exp_avg,
+           float* exp_avg_sq, cudaStream_t stream) {
+  adamw_kernel<<<static_cast<unsigned>(ceil_div(n, kThreads)), kThreads, 0, stream>>>(
+      n, settings, lr, step, grad_norm, skip, grad, weight, exp_avg, exp_avg_sq);
+  check_launch("adamw", "parameters " + std::to_string(n));
+}
+
+void global_norm(int64_t n, const float* x, float* norm, float* scratch, cudaStream_t stream) {
+  squares_kernel<<<kNormBlocks, kThreads, 0, stream>>>(n, x, scratch);
+  root_kernel<<<1, kThreads, 0, stream>>>(scratch, norm);
+  check_launch("global_norm", "elements " + std::to_string(n));
+}
+
+}  // namespace hax::ops::cuda

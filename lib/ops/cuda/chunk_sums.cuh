@@ -1,0 +1,102 @@
+// Sums of features over chunks of a sequence: what lets blocks of one sequence begin a running sum in its
+// middle.
+#pragma once
+
+#include "lib/ops/cuda/convert.cuh"
+#include "lib/ops/cuda/launch.h"
+
+namespace hax::ops::cuda {
+
+constexpr int kChunk = 64;          // positions
+constexpr int kChunkThreads = 128;  // of a block that works on a chunk
+
+inline int64_t chunks_of(const Layout& layout) { return ceil_div(layout.max_seqlen, kChunk); }
+inline dim3 chunk_grid(const Layout& layout) {
+  return {static_cast<unsigned>(chunks_of(layout)), static_cast<unsigned>(layout.batch)};
+}
+
+// The chunk of a block of chunk_grid: rows [first, first + n) at positions from `position` on; n <= 0: none.
+struct Chunk {
+  int64_t begin, first;
+  int position, n, length;  // length: of the sequence
+};
+__device__ __forceinline__ Chunk chunk_of_block(const Layout& layout) {
+  Chunk c;
+  c.begin = layout.cu_seqlens[blockIdx.y];
+  c.length = static_cast<int>(layout.cu_seqlens[blockIdx.y + 1] - c.begin);
+  c.position = static_cast<int>(blockIdx.x) * kChunk;
+  c.first = c.begin + c.position;
+  c.n = min(kChunk, c.length - c.position);
+  return c;
+}
+
+// x (kChunk, features + 1) in shared memory: columns [0, d) of A and, if features is 2 d, of B behind them.
+template <class T>
+__device__ __forceinline__ void load_chunk(float* x, Rows<const T> A, Rows<const T> B, const Chunk& chunk,
+                                           int d, int features) {
+  for (int i = threadIdx.x; i < kChunk * features; i += kChunkThreads) {
+    const int p = i / features, f = i % features;
+    const Rows<const T>& from = f < d ? A : B;
+    x[p * (features + 1) + f] =
+        p < chunk.n ? to_float(from.data[(chunk.first + p) * from.stride + (f < d ? f : f - d)]) : 0.0f;
+  }
+}
+
+// sums (batch, chunks, features): of the columns of A (and B), and with SQUARES of (x - mean)^2 for mean
+// (batch, features).
+template <class T, bool SQUARES>
+__global__ void __launch_bounds__(kChunkThreads)
+    chunk_sums_kernel(Layout layout, int d, int features, Rows<const T> A, Rows<const T> B,
+                      const float* __restrict__ mean, float* __restrict__ sums) {
+  const Chunk chunk = chunk_of_block(layout);
+  for (int f = threadIdx.x; f < features; f += kChunkThreads) {
+    const Rows<const T>& from = f < d ? A : B;
+    const T* column = from.data + (f < d ? f : f - d);
+    const float m = SQUARES ? mean[blockIdx.y * features + f] : 0.0f;
+    float sum = 0.0f;
+#pragma unroll 16
+    for (int p = 0; p < chunk.n; ++p) {
+      const float x = to_float(column[(chunk.first + p) * from.stride]) - m;
+      sum += SQUARES ? x * x : x;
+    }
+    sums[(static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x) * features + f] = sum;
+  }
+}
+
+// The sum of feature f over the chunks before this block's.
+__device__ __forceinline__ float sum_before(const float* __restrict__ sums, int features, int f) {
+  const float* own = sums + static_cast<int64_t>(blockIdx.y) * gridDim.x * features + f;
+  float sum = 0.0f;
+#pragma unroll 8
+  for (int c = 0; c < static_cast<int>(blockIdx.x); ++c) sum += own[c * features];
+  return sum;
+}
+
+// Running sums of the chunk's features, visit(p, f, sum up to p), one thread a feature and segment of the
+// chunk. partial (kChunkThreads) in shared memory. All threads call it.
+template <class Visit>
+__device__ __forceinline__ void running_sums(const float* x, float* partial, const float* __restrict__ sums,
+                                             int n, int features, const Visit& visit) {
+  const int segments = max(1, kChunkThreads / features), each = (kChunk + segments - 1) / segments;
+  for (int f0 = 0; f0 < features; f0 += kChunkThreads) {
+    const int f = f0 + threadIdx.x % min(features, kChunkThreads),
+              segment = threadIdx.x / min(features, kChunkThreads);
+    const bool real = f < features && segment < segments;
+    const int first = segment * each, last = min(first + each, n);
+    float sum = 0.0f;
+    for (int p = first; real && p < last; ++p) sum += x[p * (features + 1) + f];
+    __syncthreads();
+    partial[threadIdx.x] = sum;
+    __syncthreads();
+    if (!real) continue;
+    float running = sum_before(sums, features, f);
+    for (int s = 0; s < segment; ++s) running += partial[s * features + f - f0];
+    for (int p = first; p < last; ++p) {
+      running += x[p * (features + 1) + f];
+      visit(p, f, running);
+    }
+  }
+  __syncthreads();
+}
+
+}  // namespace hax::ops::cuda

@@ -1,0 +1,176 @@
+// Blocks of chunk_grid centre and hash the positions of a chunk: running sums begin with the sums of the
+// chunks before (chunk_sums.cuh), and a thread projects one key or query. Then a warp a sequence counts
+// ranks, 32 positions at a time.
+#include "lib/ops/cuda/chunk_sums.cuh"
+#include "lib/ops/cuda/lsh.h"
+
+namespace hax::ops::cuda {
+namespace {
+
+static_assert(2 * kChunk == kChunkThreads, "a thread a key and a thread a query of the chunk");
+
+// The bin of x (d).
+__device__ __forceinline__ int bin_of(const float* x, const float* R, int d, int h, bool sign) {
+  constexpr int kTogether = 8;
+  int bin = 0;
+  float best = -INFINITY;
+  for (int b0 = 0; b0 < h; b0 += kTogether) {
+    float projection[kTogether] = {};
+    for (int k = 0; k < d; ++k) {
+      const float value = x[k];
+#pragma unroll
+      for (int b = 0; b < kTogether; ++b) {
+        if (b0 + b < h) projection[b] = fmaf(value, R[k * h + b0 + b], projection[b]);
+      }
+    }
+#pragma unroll
+    for (int b = 0; b < kTogether; ++b) {
+      if (b0 + b >= h) continue;
+      if (sign) {
+        bin |= static_cast<int>(projection[b] > 0.0f) << (b0 + b);
+      } else if (projection[b] > best) {
+        best = projection[b];
+        bin = b0 + b;
+      }
+    }
+  }
+  return bin;
+}
+
+// mean, inverse (batch, 2 d) of whole_sequence.
+template <class T>
+__global__ void __launch_bounds__(kChunkThreads)
+    hash_kernel(Layout layout, LshShape shape, HashCentring centring, Rows<const T> K, Rows<const T> Q,
+                const float* __restrict__ R_in, const float* __restrict__ sums,
+                const float* __restrict__ mean, const float* __restrict__ inverse,
+                int64_t* __restrict__ query_bin, int64_t* __restrict__ key_bin) {
+  extern __shared__ float shared[];
+  __shared__ float partial[kChunkThreads];
+  const int d = static_cast<int>(shape.d), h = static_cast<int>(shape.h), features = 2 * d;
+  float *x = shared, *R = shared + kChunk * (features + 1);
+  const Chunk chunk = chunk_of_block(layout);
+  if (chunk.n <= 0) return;
+  for (int i = threadIdx.x; i < d * h; i += kChunkThreads) R[i] = R_in[i];
+  load_chunk(x, K, Q, chunk, d, features);
+  __syncthreads();
+  if (centring == HashCentring::running_mean) {
+    running_sums(x, partial, sums, chunk.n, features, [&](int p, int f, float sum) {
+      x[p * (features + 1) + f] -= sum / static_cast<float>(chunk.position + p + 1);
+    });
+  } else if (centring == HashCentring::whole_sequence) {
+    for (int i = threadIdx.x; i < kChunk * features; i += kChunkThreads) {
+      const int64_t f = static_cast<int64_t>(blockIdx.y) * features + i % features;
+      float& value = x[i / features * (features + 1) + i % features];
+      value = (value - mean[f]) * inverse[f];
+    }
+    __syncthreads();
+  }
+  const int p = threadIdx.x / 2, side = threadIdx.x % 2;
+  if (p >= chunk.n) return;
+  (side == 0 ? key_bin : query_bin)[chunk.first + p] =
+      bin_of(x + p * (features + 1) + side * d, R, d, h, shape.sign);
+}
+
+// One block: a feature a thread. means, then with `means` given the inverse norms.
+__global__ void whole_sequence_kernel(Layout layout, int features, int chunks, float padded_length,
+                                      const float* __restrict__ sums, const float* __restrict__ means,
+                                      float* __restrict__ out) {
+  const int64_t n = layout.cu_seqlens[blockIdx.x + 1] - layout.cu_seqlens[blockIdx.x];
+  const int used = static_cast<int>((n + kChunk - 1) / kChunk);
+  for (int f = threadIdx.x; f < features; f += blockDim.x) {
+    float sum = 0.0f;
+    for (int c = 0; c < used; ++c)
+      sum += sums[(static_cast<int64_t>(blockIdx.x) * chunks + c) * features + f];
+    const int64_t place = static_cast<int64_t>(blockIdx.x) * features + f;
+    if (!means) {
+      out[place] = sum / padded_length;
+    } else {
+      const float square = sum + (padded_length - static_cast<float>(n)) * means[place] * means[place];
+      out[place] = 1.0f / fmaxf(sqrtf(square), 1e-12f);
+    }
+  }
+}
+
+// One warp a sequence; counters hold the keys of each bin so far.
+__global__ void __launch_bounds__(32)
+    ranks_kernel(Layout layout, int bins, const int64_t* __restrict__ query_bin,
+                 const int64_t* __restrict__ key_bin, int64_t* __restrict__ rank,
+                 int64_t* __restrict__ count) {
+  extern __shared__ int counter[];
+  const int lane = threadIdx.x;
+  const int64_t begin = layout.cu_seqlens[blockIdx.x];
+  const int n = static_cast<int>(layout.cu_seqlens[blockIdx.x + 1] - begin);
+  for (int i = lane; i < bins; i += 32) counter[i] = 0;
+  __syncwarp();
+  for (int p0 = 0; p0 < n; p0 += 32) {
+    const int p = p0 + lane;
+    const bool real = p < n;
+    const int key = real ? static_cast<int>(key_bin[begin + p]) : -1;
+    const int query = real ? static_cast<int>(query_bin[begin + p]) : -2;
+    const uint32_t same = __match_any_sync(0xffffffffu, key);
+    const uint32_t before = same & ((1u << lane) - 1);
+    const int base = real ? counter[key] : 0;
+    int seen = real ? counter[query] : 0;
+#pragma unroll
+    for (int other = 0; other < 32; ++other) {
+      const int theirs = __shfl_sync(0xffffffffu, key, other);
+      seen += theirs == query && other <= lane;
+    }
+    __syncwarp();
+    if (real && before == 0) counter[key] = base + __popc(same);
+    __syncwarp();
+    if (!real) continue;
+    rank[begin + p] = base + __popc(before);
+    count[begin + p] = seen;
+  }
+}
+
+}  // namespace
+
+int64_t lsh_scratch_floats(const Layout& layout, const LshShape& shape) {
+  return layout.batch * 2 * shape.d * (chunks_of(layout) + 2);
+}
+
+template <class T>
+void lsh(const Layout& layout, const LshShape& shape, HashCentring centring, Rows<const T> K, Rows<const T> Q,
+         const float* R, int64_t* query_bin, int64_t* key_bin, int64_t* rank, int64_t* count, float* scratch,
+         cudaStream_t stream) {
+  const int d = static_cast<int>(shape.d), features = 2 * d, chunks = static_cast<int>(chunks_of(layout));
+  const auto batch = static_cast<unsigned>(layout.batch);
+  const std::string text = "sequences " + std::to_string(layout.batch) + ", d " + std::to_string(shape.d) +
+                           ", h " + std::to_string(shape.h);
+  float* sums = scratch;
+  float* mean = sums + layout.batch * chunks * features;
+  float* inverse = mean + layout.batch * features;
+  if (centring != HashCentring::none) {
+    chunk_sums_kernel<T, false>
+        <<<chunk_grid(layout), kChunkThreads, 0, stream>>>(layout, d, features, K, Q, nullptr, sums);
+    check_launch("lsh's sums", text);
+  }
+  if (centring == HashCentring::whole_sequence) {
+    const auto length = static_cast<float>(shape.padded_length);
+    whole_sequence_kernel<<<batch, 128, 0, stream>>>(layout, features, chunks, length, sums, nullptr, mean);
+    chunk_sums_kernel<T, true>
+        <<<chunk_grid(layout), kChunkThreads, 0, stream>>>(layout, d, features, K, Q, mean, sums);
+    whole_sequence_kernel<<<batch, 128, 0, stream>>>(layout, features, chunks, length, sums, mean, inverse);
+    check_launch("lsh's statistics", text);
+  }
+  const size_t bytes = sizeof(float) * (kChunk * (features + 1) + d * shape.h);
+  if (bytes > 40 * 1024)
+    cudaFuncSetAttribute(hash_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         static_cast<int>(bytes));
+  hash_kernel<T><<<chunk_grid(layout), kChunkThreads, bytes, stream>>>(layout, shape, centring, K, Q, R, sums,
+                                                                       mean, inverse, query_bin, key_bin);
+  check_launch("lsh's bins", text);
+  ranks_kernel<<<batch, 32, shape.bins * sizeof(int), stream>>>(layout, static_cast<int>(shape.bins),
+                                                                query_bin, key_bin, rank, count);
+  check_launch("lsh's ranks", text);
+}
+
+template void lsh<float>(const Layout&, const LshShape&, HashCentring, Rows<const float>, Rows<const float>,
+                         const float*, int64_t*, int64_t*, int64_t*, int64_t*, float*, cudaStream_t);
+template void lsh<__nv_bfloat16>(const Layout&, const LshShape&, HashCentring, Rows<const __nv_bfloat16>,
+                                 Rows<const __nv_bfloat16>, const float*, int64_t*, int64_t*, int64_t*,
+                                 int64_t*, float*, cudaStream_t);
+
+}  // namespace hax::ops::cuda

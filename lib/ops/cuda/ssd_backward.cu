@@ -1,0 +1,472 @@
+// Backward: gradients of the states are summed and carried like the states themselves, from the end to the
+// beginning; then each chunk's gradients follow by themselves. With dS the gradient of the state that leaves
+// the chunk, e and w the decays from its start and to its end, and dM = dy (dt x)^T:
+//   d(dt x) = M^T dy + w o (B dS)         M = C B^T o L
+//   dC = (dM o L) B + e o (dy S_in^T)     dB = (dM o L)^T C + w o (dt x) dS^T
+//   da_t = sum over i >= t of (row_i - column_i) + sum over j < t of leaving_j + e_q <S_in, dS>, inside t's
+//   sequence:
+//     row_i = sum_j (dM o M)_ij + e_i dy_i . (C_i S_in),  column_j = sum_i (dM o M)_ij,
+//     leaving_j = w_j (dt x)_j . (B_j dS).
+#include "lib/ops/cuda/ssd_chunk.cuh"
+
+namespace hax::ops::cuda {
+namespace {
+
+constexpr int kSquare = kChunk + 4;  // row of dCB in shared memory
+
+// What row_i and column_i are summed in. Their sums cancel but for the pairs around t, so that fp32's digits
+// take more than fp32; the pairs themselves are the same numbers in both.
+template <class T>
+using Sum = std::conditional_t<std::is_same_v<T, float>, double, float>;
+
+// One head's sums by row.
+template <class T>
+struct RowSums {
+  Sum<T> pairs[4][kChunk];  // sum_j (dM o M)_ij over the 16 rows j of each warp
+  Sum<T> own[kChunk];       // e_i dy_i . (C_i S_in) - column_i
+  float leaving[kChunk];
+  float step[kChunk];  // d(dt x)_j . x_j
+  float skip[kChunk];  // dy_j . x_j
+};
+
+struct Sizes {
+  int64_t key_elements, row_elements;
+  __host__ __device__ explicit Sizes(const SsdPlan& plan)
+      : key_elements(kChunk * (plan.N_tile + kPad)),
+        row_elements(kChunk * (plan.heads * plan.P_tile + kPad)) {}
+  template <class T>
+  int64_t bytes(const SsdPlan& plan) const {
+    return 2 * (key_elements + row_elements) * sizeof(T) +
+           plan.heads * (sizeof(Decays) + sizeof(RowSums<T>)) + kChunk * kSquare * sizeof(float);
+  }
+};
+
+// Adds four values over the lanes with the same lane % 4; lanes with an even lane / 4 return the sum of value
+// (lane / 16) * 2 + lane / 8 % 2.
+template <class V>
+__device__ __forceinline__ V sum_of_rows(const V (&values)[4], int lane) {
+  const bool upper = lane & 16, second = lane & 8;
+  V a = upper ? values[2] : values[0], b = upper ? values[3] : values[1];
+  a += __shfl_xor_sync(0xffffffffu, upper ? values[0] : values[2], 16);
+  b += __shfl_xor_sync(0xffffffffu, upper ? values[1] : values[3], 16);
+  V sum = second ? b : a;
+  sum += __shfl_xor_sync(0xffffffffu, second ? a : b, 8);
+  return sum + __shfl_xor_sync(0xffffffffu, sum, 4);
+}
+
+template <class V>
+__device__ __forceinline__ V quad_sum(V x) {
+  x += __shfl_xor_sync(0xffffffffu, x, 1);
+  return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+// Sum over p of tile (rows g, g + 8) times the same places of m.
+template <class T, int P>
+__device__ __forceinline__ float2 dot_rows(const float (&tile)[P / 8][4], const T* m, int stride, int g,
+                                           int t) {
+  float2 sum = make_float2(0.0f, 0.0f);
+#pragma unroll
+  for (int n = 0; n < P / 8; ++n) {
+    const T* at = m + g * stride + 8 * n + 2 * t;
+    sum.x += tile[n][0] * to_float(at[0]) + tile[n][1] * to_float(at[1]);
+    sum.y += tile[n][2] * to_float(at[8 * stride]) + tile[n][3] * to_float(at[8 * stride + 1]);
+  }
+  return sum;
+}
+
+// By one warp, from one head's row sums: ddt, and the chunk's parts of dA, dD and ddt_bias.
+template <class T>
+__device__ void finish_head(const SsdPlan& plan, const ChunkSpan& span, const RowSums<T>& sums,
+                            const Decays& decays, float A, const T* state, const T* dstate, int h,
+                            T* __restrict__ ddt, float* __restrict__ parts) {
+  const int lane = threadIdx.x % 32, row = 2 * lane;
+  // Of the rows in front; zero in front of the tail, whose rows alone it reaches.
+  const float leaving = sums.leaving[row];
+  float before = leaving + sums.leaving[row + 1];
+#pragma unroll
+  for (int step = 1; step < 32; step *= 2) {
+    const float other = __shfl_up_sync(0xffffffffu, before, step);
+    if (lane >= step) before += other;
+  }
+  before = __shfl_up_sync(0xffffffffu, before, 1);
+  if (lane == 0) before = 0.0f;
+  float through_chunk = 0.0f;
+  if (span.leaves && span.starts == 0) {
+    float dot = 0.0f;
+    for (int i = lane; i < plan.state_size(); i += 32) dot += to_float(state[i]) * to_float(dstate[i]);
+    through_chunk = decays.from_start(kChunk - 1) * warp_sum(dot);
+  }
+  Sum<T> value[2];
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    value[r] = sums.own[row + r];
+    for (int warp = 0; warp <= row / 16; ++warp) value[r] += sums.pairs[warp][row + r];
+  }
+  // What lies behind the pair of rows reaches its first row by this factor.
+  const float second = span.starts_at(row + 1) ? 0.0f : 1.0f, next = span.starts_at(row + 2) ? 0.0f : 1.0f;
+  Sum<T> sum = value[0] + second * value[1];
+  float through = second * next;
+#pragma unroll
+  for (int step = 1; step < 32; step *= 2) {
+    const Sum<T> other = __shfl_down_sync(0xffffffffu, sum, step);
+    const float other_through = __shfl_down_sync(0xffffffffu, through, step);
+    if (lane + step < 32) {
+      sum += through * other;
+      through *= other_through;
+    }
+  }
+  Sum<T> behind = __shfl_down_sync(0xffffffffu, sum, 1);
+  if (lane == 31) behind = 0.0f;
+  const float da[2] = {static_cast<float>(sum) + before + through_chunk,
+                       static_cast<float>(value[1] + next * behind) + (before + leaving) + through_chunk};
+  float dA = 0.0f, dbias = 0.0f;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const float dt = decays.dt[row + r];
+    const float gradient = (da[r] * A + sums.step[row + r]) * softplus_slope(dt);
+    dA += da[r] * dt;
+    dbias += gradient;
+    if (span.begin + row + r < plan.layout.rows) {
+      ddt[(span.begin + row + r) * plan.H + h] = from_float<T>(gradient);
+    }
+  }
+  const float dD = warp_sum(sums.skip[row] + sums.skip[row + 1]);
+  dA = warp_sum(dA);
+  dbias = warp_sum(dbias);
+  if (lane == 0) {
+    float* part = parts + blockIdx.x * 3 * plan.H + h;
+    part[0] = dA;
+    part[plan.H] = dD;
+    part[2 * plan.H] = dbias;
+  }
+}
+
+// Eight warps: rows 16 (warp % 4) .. of the heads of parity warp / 4. parts (chunks, 3, H): of dA, dD,
+// ddt_bias. Out: T, or float where several blocks share a group; dB and dC are then (parts, rows, G, N).
+template <class T, int P, class Out>
+__global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
+    gradient_kernel(SsdPlan plan, SsdInput<T> in, Rows<const T> upstream, const T* __restrict__ states,
+                    const T* __restrict__ dstates, T* __restrict__ dx, T* __restrict__ ddt,
+                    Out* __restrict__ dB, Out* __restrict__ dC, float* __restrict__ parts) {
+  extern __shared__ uint4 shared[];
+  const ChunkSpan span = chunk_span(plan.layout, blockIdx.x);
+  const int N = plan.N_tile, first_head = blockIdx.y * plan.heads;
+  const int block_in_group = blockIdx.y % plan.parts, group = blockIdx.y / plan.parts;
+  const int stride = plan.heads * P + kPad, key_stride = N + kPad;
+  const Sizes sizes(plan);
+  T* C = reinterpret_cast<T*>(shared);
+  T* B = C + sizes.key_elements;
+  T* x = B + sizes.key_elements;
+  T* dy = x + sizes.row_elements;
+  float* dCB = reinterpret_cast<float*>(dy + sizes.row_elements);  // (j, i), summed over heads
+  Decays* decays = reinterpret_cast<Decays*>(dCB + kChunk * kSquare);
+  RowSums<T>* sums = reinterpret_cast<RowSums<T>*>(decays + plan.heads);
+  copy_rows(C, in.C.data + span.begin * in.C.stride + group * plan.N, in.C.stride, span.used, 1, plan.N, N);
+  copy_rows(B, in.B.data + span.begin * in.B.stride + group * plan.N, in.B.stride, span.used, 1, plan.N, N);
+  copy_rows(x, in.x.data + span.begin * in.x.stride + first_head * plan.P, in.x.stride, span.used, plan.heads,
+            plan.P, P);
+  copy_rows(dy, upstream.data + span.begin * upstream.stride + first_head * plan.P, upstream.stride,
+            span.used, plan.heads, plan.P, P);
+  set_all_decays(decays, plan, in, span, first_head);
+  __syncthreads();
+
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, set = threadIdx.x / 128;
+  const int g = lane / 4, t = lane % 4, base = 16 * warp;
+  const int rows[2] = {base + g, base + g + 8};
+  const int entered = span.entered(), tail = span.tail();
+  const auto state_of = [&](const T* all, int i) {
+    return all + (static_cast<int64_t>(blockIdx.x) * plan.H + first_head + i) * plan.state_size();
+  };
+  // Row j, column i: B_j . C_i, and the sum over heads of (dM o L)_ij.
+  float BC[8][4] = {}, dBC[8][4] = {};
+  for (int k = 0; k < N; k += 16) {
+    const OperandA<T> a = load_a(B + base * key_stride + k, key_stride, lane);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (i >= 2 * warp) mma(BC[i], a, load_b(C + 8 * i * key_stride + k, key_stride, lane));
+    }
+  }
+  for (int i = set; i < plan.heads; i += 2) {
+    const Decays& decay = decays[i];
+    const T *own_x = x + base * stride + i * P, *own_dy = dy + base * stride + i * P;
+    float own[2] = {0.0f, 0.0f}, leaving[2] = {0.0f, 0.0f};
+    float dxt[P / 8][4] = {};  // d(dt x)
+    if (base < entered) {
+      const T* state = state_of(states, i);
+      for (int k = 0; k < N; k += 16) {
+        const OperandA<T> a = load_a(C + base * key_stride + k, key_stride, lane);
+#pragma unroll
+        for (int n = 0; n < P / 8; ++n) mma(dxt[n], a, load_b(state + 8 * n * N + k, N, lane));
+      }
+      const float2 dot = dot_rows<T, P>(dxt, own_dy, stride, g, t);
+      own[0] = rows[0] < entered ? decay.from_start(rows[0]) * dot.x : 0.0f;
+      own[1] = rows[1] < entered ? decay.from_start(rows[1]) * dot.y : 0.0f;
+#pragma unroll
+      for (int n = 0; n < P / 8; ++n) dxt[n][0] = dxt[n][1] = dxt[n][2] = dxt[n][3] = 0.0f;
+    }
+    if (base + 15 >= tail) {
+      const T* dstate = state_of(dstates, i);
+      for (int k = 0; k < N; k += 16) {
+        const OperandA<T> a = load_a(B + base * key_stride + k, key_stride, lane);
+#pragma unroll
+        for (int n = 0; n < P / 8; ++n) mma(dxt[n], a, load_b(dstate + 8 * n * N + k, N, lane));
+      }
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const float w = rows[r] >= tail ? decay.to_end(rows[r]) : 0.0f;
+#pragma unroll
+        for (int n = 0; n < P / 8; ++n) {
+          dxt[n][2 * r] *= w;
+          dxt[n][2 * r + 1] *= w;
+        }
+      }
+      const float2 dot = dot_rows<T, P>(dxt, own_x, stride, g, t);
+      leaving[0] = decay.dt[rows[0]] * dot.x;
+      leaving[1] = decay.dt[rows[1]] * dot.y;
+    }
+    const float dt[2] = {decay.dt[rows[0]], decay.dt[rows[1]]};
+    Sum<T> column[2] = {};
+#pragma unroll
+    for (int block = 0; block < 4; ++block) {
+      if (block < warp) continue;
+      float dM[2][4] = {};  // row j, column i
+#pragma unroll
+      for (int k = 0; k < P; k += 16) {
+        const OperandA<T> a = load_a(own_x + k, stride, lane);
+        mma(dM[0], a, load_b(dy + 16 * block * stride + i * P + k, stride, lane));
+        mma(dM[1], a, load_b(dy + (16 * block + 8) * stride + i * P + k, stride, lane));
+      }
+      WideA<T> M;
+      Sum<T> pair_sums[4] = {};
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int tile = 2 * block + half;
+        const int columns[2] = {16 * block + 8 * half + 2 * t, 16 * block + 8 * half + 2 * t + 1};
+        const int first[2] = {span.first(columns[0]), span.first(columns[1])};
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          float m[2];
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            const bool reached = rows[r] <= columns[e] && rows[r] >= first[e];
+            const float L = reached ? exp2_fast(decay.between(columns[e], rows[r])) : 0.0f;
+            m[e] = BC[tile][2 * r + e] * L;
+            const float d = dM[half][2 * r + e] * dt[r];
+            const float pair = rows[r] < columns[e] ? d * m[e] : 0.0f;
+            column[r] += pair;
+            pair_sums[2 * half + e] += pair;
+            dBC[tile][2 * r + e] += d * L;
+          }
+          M.set(2 * half + r, m[0], m[1]);
+        }
+      }
+#pragma unroll
+      for (int n = 0; n < P / 8; ++n) {
+        mma(dxt[n], M, load_b_transposed(dy + 16 * block * stride + i * P + 8 * n, stride, lane));
+      }
+      const Sum<T> sum = sum_of_rows(pair_sums, lane);
+      if (lane / 4 % 2 == 0) {
+        sums[i].pairs[warp][16 * block + lane / 16 * 8 + 2 * t + lane / 8 % 2] = sum;
+      }
+    }
+    const float2 step = dot_rows<T, P>(dxt, own_x, stride, g, t);
+    const float D = in.D[first_head + i];
+    float skip[2] = {0.0f, 0.0f};
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int64_t row = span.begin + rows[r];
+#pragma unroll
+      for (int n = 0; n < P / 8; ++n) {
+        const int p = 8 * n + 2 * t, at = (g + 8 * r) * stride + p;
+        const float dy0 = to_float(own_dy[at]), dy1 = to_float(own_dy[at + 1]);
+        skip[r] += dy0 * to_float(own_x[at]) + dy1 * to_float(own_x[at + 1]);
+        if (row < plan.layout.rows) {
+          store_pair(dx + (row * plan.H + first_head + i) * plan.P, p, plan.P,
+                     dt[r] * dxt[n][2 * r] + D * dy0, dt[r] * dxt[n][2 * r + 1] + D * dy1);
+        }
+      }
+      const float total_leaving = quad_sum(leaving[r]);
+      const Sum<T> total_own = quad_sum(own[r] - column[r]);
+      const float total_step = quad_sum(r == 0 ? step.x : step.y), total_skip = quad_sum(skip[r]);
+      if (t == 0) {
+        sums[i].own[rows[r]] = total_own;
+        sums[i].leaving[rows[r]] = total_leaving;
+        sums[i].step[rows[r]] = total_step;
+        sums[i].skip[rows[r]] = total_skip;
+      }
+    }
+  }
+  // dCB: the second set's sums, then the first's on top.
+  for (int turn = 1; turn >= 0; --turn) {
+    if (set == turn) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          float2* at = reinterpret_cast<float2*>(dCB + rows[r] * kSquare + 8 * i + 2 * t);
+          float2 value = make_float2(dBC[i][2 * r], dBC[i][2 * r + 1]);
+          if (turn == 0) {
+            value.x += at->x;
+            value.y += at->y;
+          }
+          *at = value;
+        }
+      }
+    }
+    __syncthreads();
+  }
+  for (int i = threadIdx.x / 32; i < plan.heads; i += 8) {
+    finish_head(plan, span, sums[i], decays[i], in.A[first_head + i], state_of(states, i),
+                state_of(dstates, i), first_head + i, ddt, parts);
+  }
+  // dB by the first four warps, dC by the others. dB_j sums over i >= j, dC_i over j <= i.
+  const bool is_dB = set == 0;
+  Out* out = (is_dB ? dB : dC) + block_in_group * plan.layout.rows * plan.G * plan.N;
+  const bool carries = is_dB ? base + 15 >= tail : base < entered;
+  constexpr int kTiles = 4;
+  for (int n0 = 0; n0 < N; n0 += 8 * kTiles) {
+    float sum[kTiles][4] = {};
+#pragma unroll
+    for (int block = 0; block < 4; ++block) {
+      if (is_dB ? block < warp : block > warp) continue;
+      WideA<T> a;
+#pragma unroll
+      for (int pair = 0; pair < 4; ++pair) {
+        const int row = rows[pair % 2], k = 16 * block + pair / 2 * 8 + 2 * t;
+        if (is_dB)
+          a.set(pair, dCB[row * kSquare + k], dCB[row * kSquare + k + 1]);
+        else
+          a.set(pair, dCB[k * kSquare + row], dCB[(k + 1) * kSquare + row]);
+      }
+      const T* other = (is_dB ? C : B) + 16 * block * key_stride + n0;
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n) {
+        if (n0 + 8 * n < N) mma(sum[n], a, load_b_transposed(other + 8 * n, key_stride, lane));
+      }
+    }
+    if (carries) {
+      for (int i = 0; i < plan.heads; ++i) {
+        const Decays& decay = decays[i];
+        float scale[2];
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          scale[r] = is_dB ? (rows[r] >= tail ? decay.to_end(rows[r]) * decay.dt[rows[r]] : 0.0f)
+                           : (rows[r] < entered ? decay.from_start(rows[r]) : 0.0f);
+        }
+        const T* state = state_of(is_dB ? dstates : states, i) + n0;
+        float product[kTiles][4] = {};
+#pragma unroll
+        for (int k = 0; k < P; k += 16) {
+          const OperandA<T> a = load_a((is_dB ? x : dy) + base * stride + i * P + k, stride, lane);
+#pragma unroll
+          for (int n = 0; n < kTiles; ++n) {
+            if (n0 + 8 * n < N) mma(product[n], a, load_b_transposed(state + k * N + 8 * n, N, lane));
+          }
+        }
+#pragma unroll
+        for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+          for (int c = 0; c < 4; ++c) sum[n][c] += scale[c / 2] * product[n][c];
+        }
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int64_t row = span.begin + rows[r];
+      if (row >= plan.layout.rows) continue;
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n) {
+        store_pair(out + (row * plan.G + group) * plan.N, n0 + 8 * n + 2 * t, plan.N, sum[n][2 * r],
+                   sum[n][2 * r + 1]);
+      }
+    }
+  }
+}
+
+// One warp an output: lane l adds chunks l, l + 32, ...; then the lanes are added as a tree.
+__global__ void heads_kernel(const float* __restrict__ parts, int64_t chunks, int H, float* __restrict__ dA,
+                             float* __restrict__ dD, float* __restrict__ dbias) {
+  const int output = blockIdx.x * 4 + threadIdx.x / 32;
+  if (output >= 3 * H) return;
+  float sum = 0.0f;
+  for (int64_t c = threadIdx.x % 32; c < chunks; c += 32) sum += parts[c * 3 * H + output];
+  sum = warp_sum(sum);
+  if (threadIdx.x % 32 == 0) (output < H ? dA : output < 2 * H ? dD : dbias)[output % H] = sum;
+}
+
+// to_i = sum over parts of from (parts, size), for two tensors at once.
+template <class T>
+__global__ void parts_kernel(const float* __restrict__ from, int parts, int64_t size, T* __restrict__ first,
+                             T* __restrict__ second) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;
+  if (i >= size) return;
+  const float* own = from + blockIdx.y * parts * size + i;
+  float sum = 0.0f;
+  for (int part = 0; part < parts; ++part) sum += own[part * size];
+  (blockIdx.y == 0 ? first : second)[i] = from_float<T>(sum);
+}
+
+// The scratch's parts, each beginning at a multiple of 16 bytes.
+template <class T>
+struct Scratch {
+  explicit Scratch(const SsdPlan& plan)
+      : keys(plan.layout.rows * plan.G * plan.N),
+        carry(0),
+        dstates(aligned(ssd_carry_floats(plan) * 4)),
+        heads(dstates + aligned(plan.chunks * plan.H * plan.state_size() * static_cast<int64_t>(sizeof(T)))),
+        key_parts(heads + aligned(plan.chunks * 3 * plan.H * 4)),
+        bytes(key_parts + (plan.parts > 1 ? 2 * plan.parts * keys * 4 : 0)) {}
+  static int64_t aligned(int64_t bytes) { return (bytes + 15) / 16 * 16; }
+  int64_t keys;  // elements of dB
+  int64_t carry, dstates, heads, key_parts, bytes;
+};
+
+}  // namespace
+
+template <class T>
+int64_t ssd_backward_scratch_bytes(const Layout& layout, const SsdShape& shape) {
+  return Scratch<T>(ssd_plan_of<T>(layout, shape)).bytes;
+}
+
+template <class T>
+void ssd_backward(const Layout& layout, const SsdShape& shape, const SsdInput<T>& in, const T* states,
+                  Rows<const T> dy, const SsdGradient<T>& out, void* scratch, cudaStream_t stream) {
+  const SsdPlan plan = ssd_plan_of<T>(layout, shape);
+  const Scratch<T> places(plan);
+  char* memory = static_cast<char*>(scratch);
+  T* dstates = reinterpret_cast<T*>(memory + places.dstates);
+  float* heads = reinterpret_cast<float*>(memory + places.heads);
+  float* key_parts = reinterpret_cast<float*>(memory + places.key_parts);
+  ssd_carry<T, Direction::backward>(plan, in, dy, reinterpret_cast<float*>(memory + places.carry), dstates,
+                                    stream);
+  const int64_t bytes = Sizes(plan).bytes<T>(plan);
+  with_p_tile(plan, [&](auto P) {
+    const auto launch = [&](auto kernel, auto* dB, auto* dC) {
+      allow_shared_memory(kernel, bytes);
+      kernel<<<plan.grid(), 256, bytes, stream>>>(plan, in, dy, states, dstates, out.dx, out.ddt, dB, dC,
+                                                  heads);
+    };
+    if (plan.parts == 1)
+      launch(gradient_kernel<T, decltype(P)::value, T>, out.dB, out.dC);
+    else
+      launch(gradient_kernel<T, decltype(P)::value, float>, key_parts, key_parts + plan.parts * places.keys);
+  });
+  check_launch("ssd_backward", plan.text());
+  heads_kernel<<<static_cast<unsigned>(ceil_div(3 * plan.H, 4)), 128, 0, stream>>>(
+      heads, plan.chunks, plan.H, out.dA, out.dD, out.ddt_bias);
+  check_launch("ssd_backward's sums by head", plan.text());
+  if (plan.parts == 1) return;
+  const dim3 grid(static_cast<unsigned>(ceil_div(places.keys, 256)), 2);
+  parts_kernel<<<grid, 256, 0, stream>>>(key_parts, plan.parts, places.keys, out.dB, out.dC);
+  check_launch("ssd_backward's sums over blocks", plan.text());
+}
+
+#define HAX_INSTANTIATE(T)                                                                                   \
+  template int64_t ssd_backward_scratch_bytes<T>(const Layout&, const SsdShape&);                            \
+  template void ssd_backward<T>(const Layout&, const SsdShape&, const SsdInput<T>&, const T*, Rows<const T>, \
+                                const SsdGradient<T>&, void*, cudaStream_t);
+HAX_INSTANTIATE(float)
+HAX_INSTANTIATE(__nv_bfloat16)
+#undef HAX_INSTANTIATE
+
+}  // namespace hax::ops::cuda

@@ -1,0 +1,64 @@
+// Tensors as the CUDA kernels take them.
+#pragma once
+
+#include <c10/cuda/CUDAStream.h>
+#include <cuda_bf16.h>
+
+#include "lib/ops/cuda/launch.h"
+#include "lib/ops/cuda_paths.h"
+#include "lib/ops/dispatch.h"
+
+namespace hax::ops {
+
+inline cudaStream_t cuda_stream() { return c10::cuda::getCurrentCUDAStream().stream(); }
+
+inline cuda::Layout cuda_layout(const PackedLayout& layout) {
+  return {layout.cu_seqlens.const_data_ptr<int64_t>(),
+          layout.seq_id.const_data_ptr<int64_t>(),
+          layout.position.const_data_ptr<int64_t>(),
+          layout.batch(),
+          layout.total(),
+          layout.max_seqlen};
+}
+
+// T = float or __nv_bfloat16; the tensor is of that type.
+template <class T>
+const T* device_data(const at::Tensor& x) {
+  return static_cast<const T*>(x.const_data_ptr());
+}
+template <class T>
+T* mutable_device_data(const at::Tensor& x) {
+  return static_cast<T*>(x.mutable_data_ptr());
+}
+// Of a matrix whose rows are contiguous (as_rows).
+template <class T>
+cuda::Rows<const T> device_rows(const at::Tensor& rows) {
+  return {device_data<T>(rows), rows.stride(0)};
+}
+
+// f(T()) with the element type of x.
+template <class F>
+void with_element_type(const at::Tensor& x, const F& f) {
+  if (x.scalar_type() == at::kBFloat16)
+    f(__nv_bfloat16());
+  else
+    f(float());
+}
+
+// A layout kept for the backward pass.
+struct SavedLayout : torch::CustomClassHolder {
+  explicit SavedLayout(PackedLayout layout) : layout(std::move(layout)) {}
+  PackedLayout layout;
+};
+inline void save_layout(torch::autograd::AutogradContext* ctx, const PackedLayout& layout) {
+  ctx->saved_data["layout"] = c10::IValue::make_capsule(c10::make_intrusive<SavedLayout>(layout));
+}
+inline PackedLayout saved_layout(torch::autograd::AutogradContext* ctx) {
+  return c10::static_intrusive_pointer_cast<SavedLayout>(ctx->saved_data["layout"].toCapsule())->layout;
+}
+
+inline at::Tensor device_scratch(int64_t bytes, const at::Tensor& like) {
+  return at::empty({bytes}, like.options().dtype(at::kByte));
+}
+
+}  // namespace hax::ops
