@@ -19,8 +19,10 @@ find_package(nlohmann_json REQUIRED)
 find_path(HAX_XXHASH_INCLUDE xxhash.h REQUIRED)
 
 # LibTorch ships fmt 12 headers, which hide the system's fmt that spdlog was built for. A folder
-# that holds nothing but a link to the system's headers goes in front of them everywhere.
-find_path(HAX_FMT_INCLUDE fmt/core.h REQUIRED)
+# that holds nothing but a link to the system's headers goes in front of them everywhere. (A search for the header
+# itself would find LibTorch's where CMAKE_PREFIX_PATH names that.)
+get_target_property(HAX_FMT_INCLUDE fmt::fmt INTERFACE_INCLUDE_DIRECTORIES)
+list(GET HAX_FMT_INCLUDE 0 HAX_FMT_INCLUDE)
 file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/fmt_first)
 file(CREATE_LINK ${HAX_FMT_INCLUDE}/fmt ${CMAKE_BINARY_DIR}/fmt_first/fmt SYMBOLIC)
 
