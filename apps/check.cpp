@@ -86,8 +86,11 @@ Batch first_examples(const Examples& examples) {
 }
 
 int run_check(const Options& options) {
-  if (options.run.empty() == options.configs.empty()) {
-    throw UsageError("check: give a run folder, or --config FILE");
+  if (options.run.empty() && options.configs.empty()) {
+    throw UsageError("check: nothing to check; give a run folder, or --config FILE");
+  }
+  if (!options.run.empty() && !options.configs.empty()) {
+    throw UsageError("check: a run folder and --config FILE are two models; give one of them");
   }
   if (!options.run.empty() && !options.sets.empty()) {
     throw UsageError("--set: a run is checked as it is; use it with --config");

@@ -42,6 +42,12 @@ EvaluationSplit::EvaluationSplit(const std::string& folder, const std::string& s
 std::string checkpoint_of(const RunFolder& run) {
   if (std::filesystem::exists(run.best_checkpoint())) return run.best_checkpoint();
   if (run.has_checkpoint()) return run.last_checkpoint();
+  const auto result = run.result();
+  if (result && result->status == "diverged") {
+    throw DataError(run.path() +
+                    ": the run diverged before its first checkpoint, so there is nothing to evaluate; "
+                    "train it anew into another --out, with a lower train.lr or train.checkpoint_every");
+  }
   throw DataError(run.path() + ": the run has no checkpoint yet; let `hax train --out " + run.path() +
                   "` go on");
 }

@@ -122,7 +122,7 @@ CheckResult check_gradients(const LanguageModel& given, const Batch& batch) {
       continue;
     }
     ++checked;
-    worst = std::max(worst, found.error - found.noise);
+    worst = std::max(worst, found.error);
     if (!found.acceptable()) {
       wrong += (wrong.empty() ? "" : ", ") + name + " (off by " + in_words(found.error) + ")";
     }

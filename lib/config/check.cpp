@@ -180,6 +180,12 @@ class Checker {
     needs(m.sparse.d_qk == 0, {"model.sparse.d_qk"},
           named("model.sparse.d_qk", m.sparse.d_qk) +
               " must be 0: its queries and keys are as wide as model.d_model");
+    const TaskKind task = config_.task.name;
+    needs(task == TaskKind::joint_recall || task == TaskKind::multilevel_joint_recall ||
+              task == TaskKind::noisy_joint_recall || task == TaskKind::mqar,
+          {"task.name"},
+          "task.name = " + std::string(name_of(task)) +
+              " must be joint_recall, multilevel_joint_recall, noisy_joint_recall or mqar");
     needs(config_.train.steps == 0, {"train.steps"},
           named("train.steps", config_.train.steps) + " must be 0: it is not trained");
   }

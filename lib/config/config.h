@@ -151,6 +151,12 @@ struct SparseConfig {
   int64_t max_length = 2048;                   // dilation = max_length / (share of k)
   double ranking_weight = 0.1;                 // alpha of the ranking loss
 
+  // Keys that a query may attend to by all patterns together, if they overlap nowhere.
+  int64_t total_share() const {
+    int64_t sum = 0;
+    for (size_t i = 0; i < patterns.size(); ++i) sum += share(i);
+    return budgets.empty() && !patterns.empty() ? k : sum;
+  }
   // Keys that a query may attend to by pattern i.
   int64_t share(size_t i) const {
     return budgets.empty() ? k / static_cast<int64_t>(patterns.size()) : budgets.at(i);

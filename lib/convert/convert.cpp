@@ -51,6 +51,12 @@ Input read_hax(const std::string& path) {
   in.config = loaded.info.config;
   in.model = std::move(loaded.model);
   if (loaded.optimizer.exp_avg.defined()) in.left_behind.emplace_back("the optimiser's state");
+  if (in.config.model.has_mixer(MixerKind::constructive)) {
+    throw UsageError(
+        path +
+        ": is a constructive solution, whose mixers have no weights: neither the official code nor "
+        "Hugging Face has a place for it");
+  }
   if (!loaded.draws->stored().empty()) in.left_behind.emplace_back("the hash matrices of evaluation");
   return in;
 }

@@ -13,7 +13,7 @@ std::vector<Cell> run_cells(const EvaluatedRun& run) {
   const Config& config = run.info.config;
   const SparseConfig& sparse = config.model.sparse;
   return {run.label, config.train.seed, std::string(name_of(config.model.mode)), pattern_names(config.model),
-          sparse.patterns.empty() ? 0 : sparse.k};
+          sparse.total_share()};
 }
 
 Cell slice_cell(const Slicing& slicing, const std::vector<std::string>& by, size_t i, int32_t value) {

@@ -32,10 +32,10 @@ TokenCodes::TokenCodes(const DataSpec& data, int64_t d_model, at::Device device)
   bool sound = levels >= 1;
   for (int64_t i = 0; i <= levels; ++i) sound = sound && data.slots[i].is_value == (i == levels);
   if (!sound) {
-    throw UsageError("model.mixer = constructive needs data that say which token ids are keys and values; '" +
-                     data.task +
-                     "' does not: generate the dataset again with this program (hax gen-data), or choose a "
-                     "recall task (joint_recall, mqar)");
+    throw UsageError(
+        "model.mixer = constructive needs data that say which token ids are keys and values; '" + data.task +
+        "' does not: choose joint_recall, multilevel_joint_recall, noisy_joint_recall or mqar, and "
+        "generate a dataset of theirs that is older again (hax gen-data)");
   }
   int64_t at = 0;
   for (const TokenSlot& ids : data.slots) {

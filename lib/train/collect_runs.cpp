@@ -12,8 +12,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// Also one whose checkpoints were deleted: its result is still there.
 bool is_run(const fs::path& folder) {
-  return fs::exists(folder / "config.yaml") && fs::is_directory(folder / "checkpoints");
+  return fs::exists(folder / "config.yaml") &&
+         (fs::is_directory(folder / "checkpoints") || fs::exists(folder / "result.json"));
 }
 
 void search(const fs::path& folder, std::vector<std::string>& found) {
