@@ -108,7 +108,7 @@ std::vector<std::string> notes(const std::vector<RunRecord>& runs, const std::ve
   if (by_status.count(RunStatus::diverged) != 0) {
     out.push_back("A diverged run counts with its best validation before it diverged" +
                   (unvalidated > 0
-                       ? "; " + "never validated, it counts as 0 (" + plural(unvalidated, "run") + ")."
+                       ? "; never validated, it counts as 0 (" + plural(unvalidated, "run") + ")."
                        : std::string(".")));
   }
   const bool open = std::any_of(runs.begin(), runs.end(), [](const RunRecord& run) { return !run.ended(); });

@@ -146,7 +146,7 @@ TEST_CASE("diverged runs count, unfinished ones are numbered") {
   options.grouping = by({"name"});
   const Table table = run_list(runs, options);
   CHECK(contains(table.notes.at(0), "Runs: 5 (1 finished, 2 diverged, 1 running, 1 failed)"));
-  CHECK(contains(table.notes.at(1), "1 run that was never validated counts as 0"));
+  CHECK(contains(table.notes.at(1), "never validated, it counts as 0 (1 run)"));
   CHECK(contains(table.notes.at(2), "not in the means"));
   const Json row = rows_of(table)[0];
   CHECK(row["diverged"] == 2);
