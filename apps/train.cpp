@@ -22,9 +22,9 @@ int run_train(const Options& options) {
   // A run knows its own config: its folder is enough to go on with it, and --set changes what may change.
   const std::string own = options.out + "/config.yaml";
   const bool goes_on = options.configs.empty() && std::filesystem::exists(own);
-  const Config config = goes_on && options.sets.empty() ? RunFolder::open(options.out).config()
-                        : goes_on                       ? load_config({own}, options.sets)
-                                                        : load_config(options.configs, options.sets);
+  Config config = goes_on && options.sets.empty() ? RunFolder::open(options.out).config()
+                  : goes_on                       ? load_config({own}, options.sets)
+                                                  : load_config(options.configs, options.sets);
   const at::Device device = choose_device(config.train.device);
   const TrainingSources sources = open_training_sources(config);
   const RunFolder run = RunFolder::create_or_resume(options.out, config);
