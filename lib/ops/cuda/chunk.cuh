@@ -5,6 +5,7 @@
 #pragma once
 
 #include "lib/ops/cuda/launch.h"
+#include "lib/ops/cuda/warp.cuh"
 
 namespace hax::ops::cuda {
 
@@ -56,11 +57,5 @@ __device__ __forceinline__ float softplus(float x) { return x > 20.0f ? x : log1
 
 // The derivative of softplus at the place where its value is y.
 __device__ __forceinline__ float softplus_slope(float y) { return -expm1f(-y); }
-
-__device__ __forceinline__ float warp_sum(float x) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);
-  return x;
-}
 
 }  // namespace hax::ops::cuda

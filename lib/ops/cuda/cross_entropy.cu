@@ -1,17 +1,12 @@
 // A warp a row. Sums over rows: per block in shared memory, then one block in the order of blocks.
 #include "lib/ops/cuda/convert.cuh"
 #include "lib/ops/cuda/cross_entropy.h"
+#include "lib/ops/cuda/warp.cuh"
 
 namespace hax::ops::cuda {
 namespace {
 
 constexpr int kWarps = 8;
-
-__device__ __forceinline__ float warp_sum(float x) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);
-  return x;
-}
 
 // parts (blocks, 2): loss and rows in use.
 template <class T>

@@ -3,15 +3,10 @@
 #include "lib/ops/cuda/key_selection.h"
 #include "lib/ops/cuda/philox.cuh"
 #include "lib/ops/cuda/tiles.cuh"
+#include "lib/ops/cuda/warp.cuh"
 
 namespace hax::ops::cuda {
 namespace {
-
-__device__ __forceinline__ float warp_sum(float x) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);
-  return x;
-}
 
 // ---- query summary: running sums by chunks, then a warp a position
 

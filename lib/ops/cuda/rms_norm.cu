@@ -2,6 +2,7 @@
 // its share of the rows and leaves one partial sum of dweight, added up by a second kernel in block order.
 #include "lib/ops/cuda/convert.cuh"
 #include "lib/ops/cuda/rms_norm.h"
+#include "lib/ops/cuda/warp.cuh"
 
 namespace hax::ops::cuda {
 namespace {
@@ -16,12 +17,6 @@ __device__ __forceinline__ float2 load_pair(const __nv_bfloat16* p) {
 __device__ __forceinline__ void store_pair(float* p, float2 x) { *reinterpret_cast<float2*>(p) = x; }
 __device__ __forceinline__ void store_pair(__nv_bfloat16* p, float2 x) {
   *reinterpret_cast<__nv_bfloat162*>(p) = __floats2bfloat162_rn(x.x, x.y);
-}
-
-__device__ __forceinline__ float warp_sum(float x) {
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);
-  return x;
 }
 
 __device__ __forceinline__ float silu(float x) { return x * sigmoid(x); }
