@@ -7,6 +7,7 @@
 #include "lib/base/error.h"
 #include "lib/config/names.h"
 #include "lib/convert/settled_config.h"
+#include "lib/model/norm_eps.h"
 
 namespace hax {
 namespace {
@@ -14,7 +15,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int64_t kMostOfAnything = 1 << 24;  // no size of a model is larger
-constexpr double kNormEps = 1e-5;             // of every norm of a LanguageModel
 
 // Python writes infinities bare, which JSON does not know: as text they can be read.
 std::string quote_infinities(const std::string& text) {

@@ -4,13 +4,13 @@
 #include <stdexcept>
 
 #include "lib/model/init.h"
+#include "lib/model/norm_eps.h"
 #include "lib/ops/embedding.h"
 #include "lib/ops/rms_norm.h"
 
 namespace hax {
 namespace {
 
-constexpr double kNormEps = 1e-5;
 constexpr int64_t kOutsideLayers = (1 << 24) - 1;  // the "layer" of embeddings in init keys
 
 at::Tensor to_tensor(const std::vector<int32_t>& values, at::Device device) {

@@ -3,16 +3,11 @@
 #include <cmath>
 
 #include "lib/model/init.h"
+#include "lib/model/norm_eps.h"
 #include "lib/ops/causal_conv1d.h"
 #include "lib/ops/rms_norm.h"
 
 namespace hax {
-namespace {
-
-constexpr double kNormEps = 1e-5;
-
-}  // namespace
-
 Mamba2::Mamba2(const ModelConfig& config, int64_t layer, uint64_t seed, const std::string& prefix,
                ParameterSet& parameters)
     : config_(config) {
