@@ -26,7 +26,7 @@ Attention::Attention(const ModelConfig& config, int64_t layer, uint64_t seed, co
 
 Attention::Heads Attention::project(const at::Tensor& x, const at::Tensor& position) const {
   const int64_t H = config_.n_heads, P = d_model_ / H;
-  const auto heads = [&](const at::Tensor& weight) {
+  const auto heads = [&](const Parameter& weight) {
     return at::linear(x, weight.to(x.scalar_type())).view({-1, H, P});
   };
   at::Tensor q = heads(*q_proj_), k = heads(*k_proj_);
@@ -63,7 +63,7 @@ struct Attention::State : MixerState {
 };
 
 std::unique_ptr<MixerState> Attention::initial_state(const Draws&, at::ScalarType compute) const {
-  return std::make_unique<State>(d_model_, q_proj_->options().dtype(compute));
+  return std::make_unique<State>(d_model_, q_proj_->value.options().dtype(compute));
 }
 
 at::Tensor Attention::step(const at::Tensor& x, MixerState& mixer_state) const {

@@ -27,7 +27,7 @@ class Attention : public Mixer {
 
   const AttentionConfig config_;
   const int64_t d_model_;
-  at::Tensor *q_proj_, *k_proj_, *v_proj_, *o_proj_;
+  const Parameter *q_proj_, *k_proj_, *v_proj_, *o_proj_;
 };
 
 }  // namespace hax

@@ -23,7 +23,7 @@ int64_t GatedMlp::width(const ModelConfig& config) {
 }
 
 at::Tensor GatedMlp::forward(const at::Tensor& x) const {
-  const auto projected = [](const at::Tensor& in, const at::Tensor& weight) {
+  const auto projected = [](const at::Tensor& in, const Parameter& weight) {
     return at::linear(in, weight.to(in.scalar_type()));
   };
   return projected(at::silu(projected(x, *gate_proj_)) * projected(x, *up_proj_), *down_proj_);

@@ -21,7 +21,7 @@ class GatedMlp {
   at::Tensor forward(const at::Tensor& x) const;  // (T, d_model) -> (T, d_model), in x's dtype
 
  private:
-  at::Tensor *gate_proj_, *up_proj_, *down_proj_;
+  const Parameter *gate_proj_, *up_proj_, *down_proj_;
 };
 
 }  // namespace hax

@@ -71,7 +71,7 @@ ModelOutput LanguageModel::forward(const ModelInput& input, const Draws& draws,
   ModelOutput out;
   auto x = ops::embedding(*embeddings_, input.tokens,
                           input.layout);  // (T, d_model): the residual stream, in the weights' dtype
-  const auto normed = [&](const at::Tensor* weight) {
+  const auto normed = [&](const Parameter* weight) {
     return ops::rms_norm(x, *weight, kNormEps, ops::Path::automatic, compute);
   };
   for (const auto& block : blocks_) {
@@ -100,8 +100,8 @@ DecodingState LanguageModel::initial_state(const Draws& draws, at::ScalarType co
 
 at::Tensor LanguageModel::step(int64_t token, DecodingState& state) const {
   const at::NoGradGuard no_grad;
-  at::Tensor x = embeddings_->narrow(0, token, 1);  // (1, d_model)
-  const auto normed = [&](const at::Tensor* weight) {
+  at::Tensor x = embeddings_->value.narrow(0, token, 1);  // (1, d_model)
+  const auto normed = [&](const Parameter* weight) {
     return ops::rms_norm(x, *weight, kNormEps).to(state.compute);
   };
   for (size_t i = 0; i < blocks_.size(); ++i) {

@@ -65,11 +65,11 @@ class LanguageModel {
   DataSpec data_;
   at::Device device_;
   ParameterSet parameters_;
-  at::Tensor *embeddings_, *norm_f_;
+  const Parameter *embeddings_, *norm_f_;
   struct Block {
-    at::Tensor* mixer_norm;
+    const Parameter* mixer_norm;
     std::unique_ptr<Mixer> mixer;
-    at::Tensor* mlp_norm = nullptr;
+    const Parameter* mlp_norm = nullptr;
     std::unique_ptr<GatedMlp> mlp;  // may be null
   };
   std::vector<Block> blocks_;

@@ -54,14 +54,17 @@ at::Tensor Mamba::output(const at::Tensor& y, const at::Tensor& z) const {
 MixerOutput Mamba::forward(const at::Tensor& x, const ops::PackedLayout& layout, const Draws& draws) const {
   const auto dtype = x.scalar_type();
   const auto uz = at::linear(x, in_proj_->to(dtype)).split(config_.d_inner(), 1);
-  const at::Tensor u = ops::causal_conv1d(uz[0], conv_weight_->view({-1, config_.d_conv}).to(dtype),
+  const at::Tensor u = ops::causal_conv1d(uz[0], conv_weight_->to(dtype).view({-1, config_.d_conv}),
                                           conv_bias_->to(dtype), layout);
-  at::Tensor y = ops::selective_scan(scan_inputs(u), layout);
   MixerOutput out;
+  at::Tensor y;
+  const auto scan = [&] { y = ops::selective_scan(scan_inputs(u), layout); };
   if (branch_) {
-    out.branch = branch_->forward(u, layout, draws);
+    out.branch = branch_->forward(u, layout, draws, scan);
     out.aux_loss = out.branch.aux_loss;
     y = y + out.branch.hidden;
+  } else {
+    scan();
   }
   out.hidden = output(y, uz[1]);
   return out;
@@ -81,7 +84,7 @@ struct Mamba::State : MixerState {
 
 std::unique_ptr<MixerState> Mamba::initial_state(const Draws& draws, at::ScalarType compute) const {
   auto state = std::make_unique<State>();
-  const auto options = in_proj_->options().dtype(compute);
+  const auto options = in_proj_->value.options().dtype(compute);
   state->window = at::zeros({config_.d_conv - 1, config_.d_inner()}, options);
   state->h = at::zeros({config_.d_inner(), config_.d_state},
                        options.dtype(compute == at::kDouble ? at::kDouble : at::kFloat));
@@ -93,7 +96,7 @@ at::Tensor Mamba::step(const at::Tensor& x, MixerState& mixer_state) const {
   auto& state = dynamic_cast<State&>(mixer_state);
   const auto dtype = x.scalar_type();
   const auto uz = at::linear(x, in_proj_->to(dtype)).split(config_.d_inner(), 1);
-  const at::Tensor u = ops::causal_conv1d_step(uz[0], conv_weight_->view({-1, config_.d_conv}).to(dtype),
+  const at::Tensor u = ops::causal_conv1d_step(uz[0], conv_weight_->to(dtype).view({-1, config_.d_conv}),
                                                conv_bias_->to(dtype), state.window);
   at::Tensor y = ops::selective_scan_step(scan_inputs(u), state.h);
   if (branch_) y = y + branch_->step(u, *state.branch);

@@ -23,7 +23,8 @@ class Mamba : public Mixer {
   at::Tensor output(const at::Tensor& y, const at::Tensor& z) const;  // gate, W_out
 
   const ModelConfig config_;
-  at::Tensor *in_proj_, *conv_weight_, *conv_bias_, *x_proj_, *dt_proj_, *dt_bias_, *A_log_, *D_, *out_proj_;
+  const Parameter *in_proj_, *conv_weight_, *conv_bias_, *x_proj_, *dt_proj_, *dt_bias_, *A_log_, *D_,
+      *out_proj_;
   std::unique_ptr<SparseBranch> branch_;
 };
 

@@ -61,14 +61,19 @@ MixerOutput Mamba2::forward(const at::Tensor& x, const ops::PackedLayout& layout
   const int64_t T = x.size(0), d_inner = config_.d_inner();
   const auto dtype = x.scalar_type();
   const auto [z, xBC_in, dt] = project(x);
-  const at::Tensor xBC = ops::causal_conv1d(xBC_in, conv_weight_->view({-1, config_.d_conv}).to(dtype),
+  const at::Tensor xBC = ops::causal_conv1d(xBC_in, conv_weight_->to(dtype).view({-1, config_.d_conv}),
                                             conv_bias_->to(dtype), layout);
-  at::Tensor y = ops::ssd(scan_inputs(xBC, dt), layout, config_.chunk_size).reshape({T, d_inner});
   MixerOutput out;
+  at::Tensor y;
+  const auto scan = [&] {
+    y = ops::ssd(scan_inputs(xBC, dt), layout, config_.chunk_size).reshape({T, d_inner});
+  };
   if (branch_) {
-    out.branch = branch_->forward(xBC.narrow(1, 0, d_inner), layout, draws);
+    out.branch = branch_->forward(xBC.narrow(1, 0, d_inner), layout, draws, scan);
     out.aux_loss = out.branch.aux_loss;
     y = y + out.branch.hidden;
+  } else {
+    scan();
   }
   out.hidden = output(y, z);
   return out;
@@ -88,7 +93,7 @@ struct Mamba2::State : MixerState {
 
 std::unique_ptr<MixerState> Mamba2::initial_state(const Draws& draws, at::ScalarType compute) const {
   auto state = std::make_unique<State>();
-  const auto options = in_proj_->options().dtype(compute);
+  const auto options = in_proj_->value.options().dtype(compute);
   state->window = at::zeros({config_.d_conv - 1, conv_dim()}, options);
   state->S = at::zeros({config_.n_heads, config_.head_dim(), config_.d_state},
                        options.dtype(compute == at::kDouble ? at::kDouble : at::kFloat));
@@ -100,7 +105,7 @@ at::Tensor Mamba2::step(const at::Tensor& x, MixerState& mixer_state) const {
   auto& state = dynamic_cast<State&>(mixer_state);
   const auto dtype = x.scalar_type();
   const auto [z, xBC_in, dt] = project(x);
-  const at::Tensor xBC = ops::causal_conv1d_step(xBC_in, conv_weight_->view({-1, config_.d_conv}).to(dtype),
+  const at::Tensor xBC = ops::causal_conv1d_step(xBC_in, conv_weight_->to(dtype).view({-1, config_.d_conv}),
                                                  conv_bias_->to(dtype), state.window);
   at::Tensor y = ops::ssd_step(scan_inputs(xBC, dt), state.S).reshape({1, config_.d_inner()});
   if (branch_) y = y + branch_->step(xBC.narrow(1, 0, config_.d_inner()), *state.branch);

@@ -28,7 +28,7 @@ class Mamba2 : public Mixer {
   int64_t conv_dim() const { return config_.d_inner() + 2 * config_.n_groups * config_.d_state; }
 
   const ModelConfig config_;
-  at::Tensor *in_proj_, *conv_weight_, *conv_bias_, *dt_bias_, *A_log_, *D_, *norm_, *out_proj_;
+  const Parameter *in_proj_, *conv_weight_, *conv_bias_, *dt_bias_, *A_log_, *D_, *norm_, *out_proj_;
   std::unique_ptr<SparseBranch> branch_;
 };
 

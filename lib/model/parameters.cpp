@@ -2,9 +2,18 @@
 
 #include <stdexcept>
 
-namespace hax {
+#include "lib/ops/pieces.h"
 
-at::Tensor& ParameterSet::add(const std::string& name, const at::Tensor& initial) {
+namespace hax {
+namespace {
+
+at::Tensor view(const at::Tensor& flat, int64_t offset, const std::vector<int64_t>& shape) {
+  return flat.narrow(0, offset, c10::multiply_integers(shape)).view(shape).detach();
+}
+
+}  // namespace
+
+Parameter& ParameterSet::add(const std::string& name, const at::Tensor& initial) {
   if (flat_.defined()) throw std::invalid_argument("parameter " + name + " comes after finish()");
   if (find(name)) throw std::invalid_argument("there are two parameters " + name);
   auto parameter = std::make_unique<Parameter>();
@@ -12,7 +21,7 @@ at::Tensor& ParameterSet::add(const std::string& name, const at::Tensor& initial
   parameter->shape = initial.sizes().vec();
   parameter->value = initial.detach().clone(at::MemoryFormat::Contiguous).requires_grad_(true);
   parameters_.push_back(std::move(parameter));
-  return parameters_.back()->value;
+  return *parameters_.back();
 }
 
 void ParameterSet::finish(at::Device device, at::ScalarType dtype) {
@@ -23,15 +32,11 @@ void ParameterSet::finish(at::Device device, at::ScalarType dtype) {
   flat_grad_ = at::zeros({numel()}, options);
   int64_t offset = 0;
   for (const auto& parameter : parameters_) {
-    const int64_t n = parameter->value.numel();
-    const auto view = [&](const at::Tensor& flat) {
-      return flat.narrow(0, offset, n).view(parameter->shape).detach();
-    };
-    at::Tensor value = view(flat_);
+    at::Tensor value = view(flat_, offset, parameter->shape);
     value.copy_(parameter->value);
     parameter->value = value.requires_grad_(true);
-    parameter->value.mutable_grad() = view(flat_grad_);
-    offset += n;
+    parameter->value.mutable_grad() = view(flat_grad_, offset, parameter->shape);
+    offset += value.numel();
   }
 }
 
@@ -51,6 +56,39 @@ int64_t ParameterSet::numel() const {
   int64_t total = 0;
   for (const auto& parameter : parameters_) total += parameter->value.numel();
   return total;
+}
+
+CastValues::CastValues(ParameterSet& parameters, at::ScalarType dtype) : parameters_(parameters) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> values;
+  for (const auto& parameter : parameters_.parameters_) values.push_back(parameter->value);
+  const auto casts = ops::cast_pieces(values, dtype);
+  for (size_t i = 0; i < casts.size(); ++i) {
+    Parameter& parameter = *parameters_.parameters_[i];
+    parameter.cast = casts[i].detach().requires_grad_(true);
+    parameter.value.mutable_grad().reset();
+  }
+}
+
+void CastValues::collect() {
+  const at::NoGradGuard no_grad;
+  std::vector<ops::Piece> pieces;
+  int64_t offset = 0;
+  for (const auto& parameter : parameters_.parameters_) {
+    const int64_t n = parameter->value.numel();
+    pieces.push_back({offset, n, parameter->value.grad(), parameter->cast.grad()});
+    offset += n;
+  }
+  ops::sum_pieces(pieces, parameters_.flat_grad_);
+}
+
+CastValues::~CastValues() {
+  int64_t offset = 0;
+  for (const auto& parameter : parameters_.parameters_) {
+    parameter->cast.reset();
+    parameter->value.mutable_grad() = view(parameters_.flat_grad_, offset, parameter->shape);
+    offset += parameter->value.numel();
+  }
 }
 
 }  // namespace hax

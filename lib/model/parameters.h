@@ -15,13 +15,21 @@ struct Parameter {
   std::string name;  // "layers.0.mixer.A_log"
   std::vector<int64_t> shape;
   at::Tensor value;  // leaf that requires grad; a view of the flat buffer after finish()
+  at::Tensor cast;   // leaf in the compute dtype; defined while a CastValues lives
+
+  // The value in `dtype`, differentiable.
+  at::Tensor to(at::ScalarType dtype) const {
+    return cast.defined() && cast.scalar_type() == dtype ? cast : value.to(dtype);
+  }
+  at::ScalarType scalar_type() const { return value.scalar_type(); }
+  operator const at::Tensor&() const { return value; }
 };
 
 class ParameterSet {
  public:
   // Registers a parameter and its initial value (CPU, any float dtype). The reference stays valid as long as
   // the set. Throws std::invalid_argument for a name that is taken, or after finish().
-  at::Tensor& add(const std::string& name, const at::Tensor& initial);
+  Parameter& add(const std::string& name, const at::Tensor& initial);
   // Lays all values (in `dtype`) and their gradients out in flat buffers on `device`, in the order of add().
   // Called once, after the last add.
   void finish(at::Device device, at::ScalarType dtype);
@@ -36,8 +44,25 @@ class ParameterSet {
   int64_t numel() const;
 
  private:
+  friend class CastValues;
   std::vector<std::unique_ptr<Parameter>> parameters_;
   at::Tensor flat_, flat_grad_;
+};
+
+// While it lives, Parameter::to(dtype) is a leaf of its own, all of them cast by one kernel here, instead of
+// a cast and its backward at every use; and backward writes gradients apart, which collect() brings together
+// in flat_grad() by one kernel. fp32 values on a GPU, `dtype` bf16. For a step that is captured as a graph:
+// of one forward and backward pass.
+class CastValues {
+ public:
+  CastValues(ParameterSet& parameters, at::ScalarType dtype);
+  ~CastValues();
+  CastValues(const CastValues&) = delete;
+  CastValues& operator=(const CastValues&) = delete;
+  void collect();
+
+ private:
+  ParameterSet& parameters_;
 };
 
 }  // namespace hax

@@ -2,16 +2,23 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <optional>
 #include <stdexcept>
 
 #include "lib/model/init.h"
 #include "lib/model/patterns.h"
 #include "lib/ops/key_selection.h"
+#include "lib/ops/lanes.h"
 #include "lib/ops/lsh.h"
 #include "lib/ops/sparse_attention.h"
 
 namespace hax {
 namespace {
+
+// The branch runs beside the scan, a pattern beside the next, the ranking loss beside its pattern.
+constexpr int kBranchLane = 0, kPatternLane = 1, kRankingLane = 2;
+static_assert(kRankingLane < ops::kLanes);
 
 // One forward pass over the patterns. K and Q come detached, in the dtype of the statistics: a membership is
 // not differentiable, and the ranking loss trains the score MLP alone.
@@ -23,7 +30,8 @@ struct PatternPass {
   const ops::PackedLayout& layout;
   const Draws& draws;
   at::Tensor aux_loss;
-  int64_t share = 0;  // of the pattern that runs
+  std::optional<ops::Lane> ranking;  // where aux_loss is made
+  int64_t share = 0;                 // of the pattern that runs
 
   bool paper() const { return config.mode == Statistics::paper; }
 
@@ -73,7 +81,11 @@ struct PatternPass {
   ops::Membership key_selection(PatternRecord& record) {
     record.summary = paper() ? ops::query_summary_paper(Q, layout) : ops::query_summary_causal(Q, layout);
     record.scores = ops::key_scores(K, record.summary, mlp, layout);
-    if (draws.training()) rank(record);
+    if (draws.training()) {
+      ranking.emplace(kRankingLane, std::vector{K, Q, record.summary});
+      rank(record);
+      ranking->leave();
+    }
     return ops::cumulative_topk(record.scores, share, layout);
   }
 
@@ -109,24 +121,31 @@ BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at
   const bool rounded = config.mode == Statistics::paper || K.scalar_type() == at::kDouble || K.is_cuda();
   const auto type = rounded ? K.scalar_type() : at::kFloat;
   const at::Tensor keys = K.detach().to(type), queries = Q.detach().to(type);
-  PatternPass pass{config, layer, keys, queries, mlp, layout, draws, {}};
+  PatternPass pass{config, layer, keys, queries, mlp, layout, draws, {}, {}};
   BranchOutput out;
   ops::KeySet all;
+  std::vector<std::unique_ptr<ops::Lane>> lanes;
   for (size_t i = 0; i < sparse.patterns.size(); ++i) {
     const int64_t share = sparse.share(i);
     if (share < 1) {
       throw std::invalid_argument("k = " + std::to_string(sparse.k) + " leaves no key for each of " +
                                   std::to_string(sparse.patterns.size()) + " patterns");
     }
+    // The last pattern goes on where the attention follows.
+    const bool last = i + 1 == sparse.patterns.size();
+    if (!last) lanes.push_back(std::make_unique<ops::Lane>(kPatternLane, std::vector{keys, queries}));
     out.records.push_back(pass.run(sparse.patterns[i], share));
+    if (!last) lanes.back()->leave();
     const ops::KeySet& part = out.records.back().keys;
     all.empty_row = part.empty_row;
     all.memberships.insert(all.memberships.end(), part.memberships.begin(), part.memberships.end());
   }
+  for (size_t i = 0; i < lanes.size(); ++i) lanes[i]->join(ops::tensors(all.memberships[i]));
   out.K = K;
   out.Q = Q;
-  out.aux_loss = pass.aux_loss;
   out.attended = ops::sparse_attention(Q, K, V, all, layout);
+  if (pass.ranking) pass.ranking->join({pass.aux_loss});
+  out.aux_loss = pass.aux_loss;
   return out;
 }
 
@@ -161,18 +180,22 @@ ops::ScoreMlp SparseBranch::score_mlp() const {
   return {*mlp_[0], *mlp_[1], *mlp_[2], *mlp_[3], *mlp_[4], *mlp_[5]};
 }
 
-BranchOutput SparseBranch::forward(const at::Tensor& u, const ops::PackedLayout& layout,
-                                   const Draws& draws) const {
+BranchOutput SparseBranch::forward(const at::Tensor& u, const ops::PackedLayout& layout, const Draws& draws,
+                                   const std::function<void()>& beside) const {
+  ops::Lane lane(kBranchLane, {u});
   const auto [K, Q] = project(u);
   BranchOutput out = branch_attention(config_, layer_, K, Q, u, score_mlp(), layout, draws);
   out.hidden = out.attended * E_->to(u.scalar_type());
+  lane.leave();
+  beside();
+  lane.join({out.hidden, out.attended, out.aux_loss});
   return out;
 }
 
 std::unique_ptr<BranchState> SparseBranch::initial_state(const Draws& draws, at::ScalarType compute) const {
   const std::string fault = decoding_fault(config_);
   if (!fault.empty()) throw std::invalid_argument("SparseBranch::initial_state: " + fault);
-  const auto options = E_->options().dtype(compute);
+  const auto options = E_->value.options().dtype(compute);
   auto state = std::make_unique<BranchState>(config_.d_qk(), config_.d_inner(), options);
   const SparseConfig& sparse = config_.sparse;
   for (size_t i = 0; i < sparse.patterns.size(); ++i) {

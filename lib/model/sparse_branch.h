@@ -2,6 +2,7 @@
 //   [K, Q] = W_xx u;  K <- K / sqrt(d_qk);  O = sparse_attention(Q, K, u; union of the patterns) * E
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,8 +53,10 @@ class SparseBranch {
   SparseBranch(const ModelConfig& config, int64_t layer, uint64_t seed, const std::string& prefix,
                ParameterSet& parameters);
 
-  // u (T, d_inner), in the compute dtype.
-  BranchOutput forward(const at::Tensor& u, const ops::PackedLayout& layout, const Draws& draws) const;
+  // u (T, d_inner), in the compute dtype. `beside` is called meanwhile: work that needs nothing from the
+  // branch, and may run at the same time (ops::Lane).
+  BranchOutput forward(const at::Tensor& u, const ops::PackedLayout& layout, const Draws& draws,
+                       const std::function<void()>& beside) const;
   // Decoding (lib/model/decoding.h): u (1, d_inner) of the next token -> O * E, (1, d_inner).
   std::unique_ptr<BranchState> initial_state(const Draws& draws, at::ScalarType compute) const;
   at::Tensor step(const at::Tensor& u, BranchState& state) const;
@@ -67,8 +70,8 @@ class SparseBranch {
 
   const ModelConfig config_;
   int64_t layer_;
-  at::Tensor *E_, *xx_proj_;
-  std::vector<at::Tensor*> mlp_;  // w1, b1, w2, b2, w3, b3, or nothing
+  const Parameter *E_, *xx_proj_;
+  std::vector<const Parameter*> mlp_;  // w1, b1, w2, b2, w3, b3, or nothing
 };
 
 }  // namespace hax

@@ -7,6 +7,7 @@
 #include "lib/ops/key_set.h"
 #include "lib/ops/layout.h"
 #include "lib/ops/lsh.h"
+#include "lib/ops/pieces.h"
 #include "lib/ops/selective_scan.h"
 #include "lib/ops/ssd.h"
 
@@ -47,6 +48,10 @@ at::Tensor embedding_cuda(const at::Tensor& weight, const at::Tensor& tokens, co
 
 // Rows whose target is below 0 do not count.
 CrossEntropy cross_entropy_cuda(const at::Tensor& logits, const at::Tensor& target);
+
+bool has_pieces_cuda(const at::Tensor& x, at::ScalarType other);
+void cast_pieces_cuda(const std::vector<at::Tensor>& values, const std::vector<at::Tensor>& casts);
+void sum_pieces_cuda(const std::vector<Piece>& pieces, const at::Tensor& flat);
 
 bool has_sparse_attention_cuda(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& V,
                                const KeySet& keys, const PackedLayout& layout);

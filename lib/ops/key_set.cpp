@@ -56,6 +56,13 @@ struct BlockTest {
 
 }  // namespace
 
+std::vector<at::Tensor> tensors(const Membership& membership) {
+  if (const auto* lsh = std::get_if<LshMembership>(&membership))
+    return {lsh->query_bin, lsh->key_bin, lsh->rank, lsh->count};
+  if (const auto* topk = std::get_if<TopkMembership>(&membership)) return {topk->evicted};
+  return {};
+}
+
 bool allowed(const KeySet& keys, const PackedLayout& layout, int64_t b, int64_t i, int64_t j) {
   if (j > i) return false;
   const PairTest test{layout.offsets[b], i, j};

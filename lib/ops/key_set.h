@@ -52,6 +52,9 @@ using Membership = std::variant<FullMembership, WindowMembership, SinkMembership
 // get one too.
 enum class EmptyRow { zero, uniform };
 
+// What it holds on the device.
+std::vector<at::Tensor> tensors(const Membership& membership);
+
 struct KeySet {
   std::vector<Membership> memberships;  // union; empty: nothing is allowed
   EmptyRow empty_row = EmptyRow::zero;

@@ -21,6 +21,7 @@
 #include "lib/ops/cuda/key_selection.h"
 #include "lib/ops/cuda/step_io.h"
 #include "lib/ops/cuda_tensors.h"
+#include "lib/ops/lanes.h"
 
 namespace hax {
 namespace {
@@ -205,7 +206,8 @@ class CapturedSteps : public StepQueue {
     input.layout = ops::device_layout(cu_seqlens_, column(seq_id_, shape.rows), column(position_, shape.rows),
                                       std::min(data_.input_length(), shape.rows), data_.input_length());
 
-    model_.parameters().zero_grad();
+    const ops::LaneScope lanes(model_.device());
+    CastValues weights(model_.parameters(), at::kBFloat16);
     const ModelOutput output = model_.forward(input, DeviceDraws(config_, step_number_), at::kBFloat16);
     const auto result = ops::cross_entropy(output.logits, input.targets);
     at::Tensor total = result.loss;
@@ -213,6 +215,7 @@ class CapturedSteps : public StepQueue {
     total.backward();
 
     const at::NoGradGuard no_grad;
+    weights.collect();
     const at::Tensor accuracy = at::empty({1}, lr_.options()), norm = at::empty({1}, lr_.options());
     example_accuracy(shape.batch, result.correct.const_data_ptr<bool>(), cu_scored_.const_data_ptr<int64_t>(),
                      accuracy.mutable_data_ptr<float>(), stream);

@@ -109,12 +109,49 @@ TEST_CASE("Initial values: distributions, and streams that do not touch each oth
         4 * std::log(100.0) / std::sqrt(12 * 20000.0));
 }
 
+TEST_CASE("Values cast at once give the gradients of values cast where they are used") {
+  for (auto device : {at::Device(at::kCPU)}) {
+    CAPTURE(device);
+    ParameterSet set;
+    const Parameter& a = set.add("a", random_normal({7, 5}, 1, at::kFloat));
+    const Parameter& odd = set.add("odd", random_normal({1}, 2, at::kFloat));
+    const Parameter& unused = set.add("unused", random_normal({3}, 3, at::kFloat));
+    const Parameter& both = set.add("both", random_normal({9, 5}, 4, at::kFloat));
+    set.finish(device, at::kFloat);
+    const at::Tensor x = random_normal({6, 5}, 5, at::kBFloat16).to(device);
+    const auto loss = [&] {
+      const at::Tensor h = at::linear(x, a.to(at::kBFloat16)) * odd.to(at::kBFloat16);
+      const at::Tensor g = at::linear(x, both.to(at::kBFloat16));
+      return h.to(at::kFloat).square().sum() + g.to(at::kFloat).sum() + both.value.square().sum();
+    };
+    const at::Tensor views = a.value.grad();
+    loss().backward();
+    const at::Tensor expected = set.flat_grad().clone();
+    set.zero_grad();
+    set.flat_grad().fill_(9.0);  // collect() writes every place
+    {
+      CastValues casts(set, at::kBFloat16);
+      CHECK(a.to(at::kBFloat16).is_same(a.cast));
+      CHECK(a.cast.equal(a.value.to(at::kBFloat16)));
+      CHECK(a.to(at::kFloat).is_same(a.value));
+      for (const Parameter* p : {&a, &odd, &unused, &both})
+        CHECK(reinterpret_cast<uintptr_t>(p->cast.data_ptr()) % 16 == 0);
+      loss().backward();
+      casts.collect();
+    }
+    CHECK(bitwise_equal(set.flat_grad().cpu(), expected.cpu()));
+    CHECK(a.value.grad().data_ptr() == views.data_ptr());
+    CHECK_FALSE(a.cast.defined());
+    CHECK(unused.value.grad().equal(at::zeros_like(unused.value)));
+  }
+}
+
 TEST_CASE("Parameters and gradients are views of flat buffers") {
   for (auto dtype : {at::kFloat, at::kBFloat16}) {
     ParameterSet set;
-    at::Tensor& a = set.add("a", random_normal({2, 3}, 1, at::kFloat));
-    at::Tensor& unused = set.add("unused", random_normal({4}, 2, at::kFloat));
-    at::Tensor& c = set.add("c", at::scalar_tensor(2.0, at::kFloat));
+    at::Tensor& a = set.add("a", random_normal({2, 3}, 1, at::kFloat)).value;
+    at::Tensor& unused = set.add("unused", random_normal({4}, 2, at::kFloat)).value;
+    at::Tensor& c = set.add("c", at::scalar_tensor(2.0, at::kFloat)).value;
     CHECK_THROWS_AS(set.add("a", a), std::invalid_argument);
     const at::Tensor initial = a.detach().clone();
     set.finish(at::kCPU, dtype);

@@ -1,0 +1,48 @@
+// Parts of a step that do not need each other, side by side on a GPU.
+//
+// Work is put on a lane between its construction and leave(); join() makes the stream that is current
+// then wait for it.
+//   Lane lane(0, {u});                  // starts when u is ready
+//   const at::Tensor a = f(u);          // on the lane
+//   lane.leave();
+//   const at::Tensor b = g(u);          // beside it
+//   lane.join({a});                     // a may be used from here on
+// Autograd runs the backward of each part on the lane of its forward. Outside a LaneScope (on a CPU, and in
+// eager mode, which the host's launches bound) a lane is nothing and everything runs in order.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "lib/ops/torch.h"
+
+namespace hax::ops {
+
+constexpr int kLanes = 4;
+
+class Lane {
+ public:
+  // Everything from outside that the work reads, but for weights and layouts, which outlive the step.
+  Lane(int lane, const std::vector<at::Tensor>& inputs);
+  ~Lane();
+  Lane(const Lane&) = delete;
+  Lane& operator=(const Lane&) = delete;
+  void leave();
+  // Everything that the work made and the caller reads. Undefined tensors are passed over.
+  void join(const std::vector<at::Tensor>& outputs);
+
+ private:
+  struct Streams;
+  std::unique_ptr<Streams> streams_;  // null outside a LaneScope
+};
+
+// While one lives, the thread's lanes are streams of `device`.
+class LaneScope {
+ public:
+  explicit LaneScope(at::Device device);
+  ~LaneScope();
+  LaneScope(const LaneScope&) = delete;
+  LaneScope& operator=(const LaneScope&) = delete;
+};
+
+}  // namespace hax::ops
