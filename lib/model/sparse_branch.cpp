@@ -20,8 +20,8 @@ namespace {
 constexpr int kBranchLane = 0, kPatternLane = 1, kRankingLane = 2;
 static_assert(kRankingLane < ops::kLanes);
 
-// One forward pass over the patterns. K and Q come detached, in the dtype of the statistics: a membership is
-// not differentiable, and the ranking loss trains the score MLP alone.
+// One forward pass over the patterns. K and Q come detached: a membership is not differentiable, and the
+// ranking loss trains the score MLP alone.
 struct PatternPass {
   const ModelConfig& config;
   int64_t layer;
@@ -63,14 +63,9 @@ struct PatternPass {
     throw std::invalid_argument("unknown pattern " + std::to_string(static_cast<int>(record.kind)));
   }
 
-  // Fused kernels compute in fp32; the official arithmetic of `paper` in bf16 rounds in between.
-  ops::Path statistics_path() const {
-    return paper() && K.scalar_type() == at::kBFloat16 ? ops::Path::composite : ops::Path::automatic;
-  }
-
   ops::Membership lsh(PatternRecord& record) {
     const at::Tensor R = draws.hash_matrix(layer, K.size(1), config.sparse.hash_bits);
-    const auto decision = ops::lsh(K, Q, R, hash_function(config), share, layout, statistics_path());
+    const auto decision = ops::lsh(K, Q, R, hash_function(config), share, layout);
     record.query_projection = decision.query_projection;
     record.key_projection = decision.key_projection;
     record.query_bin = decision.membership.query_bin;
@@ -96,7 +91,10 @@ struct PatternPass {
     record.sampled = draws.sampled_positions(layer, share, layout);
     const at::Tensor lengths = layout.cu_seqlens.diff();
     const at::Tensor pad_queries = paper() ? layout.padded_length - lengths : at::zeros_like(lengths);
-    record.targets = ops::ranking_targets(Q, K, record.sampled, pad_queries, layout, statistics_path());
+    // `paper` takes its statistics in the activations' dtype, as the official code; `causal` in fp32 or
+    // wider.
+    const auto type = paper() ? Q.scalar_type() : at::promote_types(Q.scalar_type(), at::kFloat);
+    record.targets = ops::ranking_targets(Q, K, record.sampled, pad_queries, layout, type);
 
     const at::Tensor n = lengths.view({B, 1});
     const at::Tensor rows =
@@ -116,11 +114,7 @@ BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at
                               const at::Tensor& Q, const at::Tensor& V, const ops::ScoreMlp& mlp,
                               const ops::PackedLayout& layout, const Draws& draws) {
   const SparseConfig& sparse = config.sparse;
-  // `paper` takes its statistics in the activations' dtype, as the official code; `causal` in fp32 or wider,
-  // which CUDA kernels do from bf16 keys and queries themselves.
-  const bool rounded = config.mode == Statistics::paper || K.scalar_type() == at::kDouble || K.is_cuda();
-  const auto type = rounded ? K.scalar_type() : at::kFloat;
-  const at::Tensor keys = K.detach().to(type), queries = Q.detach().to(type);
+  const at::Tensor keys = K.detach(), queries = Q.detach();
   PatternPass pass{config, layer, keys, queries, mlp, layout, draws, {}, {}};
   BranchOutput out;
   ops::KeySet all;

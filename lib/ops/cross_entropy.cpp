@@ -98,18 +98,21 @@ CrossEntropy cross_entropy(const at::Tensor& logits, const at::Tensor& target, P
     return {result[0], result[1]};
   }
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, logits)) return cross_entropy_cuda(logits, target);
+  if (use_cuda_kernel(path, logits)) return cross_entropy_cuda(logits, target, /*rounds=*/false);
 #endif
   const at::Tensor rows = logits.to(compute_type(logits));
   return path == Path::reference ? reference(rows, target) : composite(rows, target);
 }
 
-CrossEntropy rounded_cross_entropy(const at::Tensor& logits, const at::Tensor& target) {
+CrossEntropy rounded_cross_entropy(const at::Tensor& logits, const at::Tensor& target, Path path) {
   check(logits, target);
+#ifdef HAX_CUDA
+  if (use_cuda_kernel(path, logits)) return cross_entropy_cuda(logits, target, /*rounds=*/true);
+#endif
+  const auto wide = compute_type(logits);
   const at::Tensor chosen = at::log_softmax(logits, 1).gather(1, target.unsqueeze(1));
-  const at::Tensor sum = chosen.sum(compute_type(logits));
-  return {(sum / -static_cast<double>(std::max<int64_t>(logits.size(0), 1))).to(logits.scalar_type()),
-          at::argmax(logits, 1).eq(target)};
+  const at::Tensor mean = chosen.sum(wide) / -static_cast<double>(std::max<int64_t>(logits.size(0), 1));
+  return {mean.to(logits.scalar_type()).to(wide), at::argmax(logits, 1).eq(target)};
 }
 
 }  // namespace hax::ops

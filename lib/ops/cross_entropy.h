@@ -15,6 +15,7 @@ CrossEntropy cross_entropy(const at::Tensor& logits, const at::Tensor& target, P
 
 // The same with log-probabilities, loss and their gradients rounded to the logits' dtype, as a framework's
 // loss of bf16 logits rounds them (spec section 3.1, `paper`); reductions keep at least fp32 inside.
-CrossEntropy rounded_cross_entropy(const at::Tensor& logits, const at::Tensor& target);
+CrossEntropy rounded_cross_entropy(const at::Tensor& logits, const at::Tensor& target,
+                                   Path path = Path::automatic);
 
 }  // namespace hax::ops

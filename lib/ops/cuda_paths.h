@@ -38,16 +38,18 @@ LshMembership lsh_cuda(const at::Tensor& K, const at::Tensor& Q, const at::Tenso
 
 bool has_query_summary_cuda(const at::Tensor& Q);
 at::Tensor query_summary_causal_cuda(const at::Tensor& Q, const PackedLayout& layout);
+at::Tensor query_summary_paper_cuda(const at::Tensor& Q, const PackedLayout& layout);
 bool has_topk_cuda(int64_t k);
 TopkMembership cumulative_topk_cuda(const at::Tensor& scores, int64_t k, const PackedLayout& layout);
 at::Tensor ranking_targets_cuda(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& sampled,
-                                const at::Tensor& pad_queries, const PackedLayout& layout);
+                                const at::Tensor& pad_queries, const PackedLayout& layout,
+                                at::ScalarType type);
 at::Tensor ranking_loss_cuda(const at::Tensor& scores, const at::Tensor& targets, const at::Tensor& valid);
 
 at::Tensor embedding_cuda(const at::Tensor& weight, const at::Tensor& tokens, const PackedLayout& layout);
 
-// Rows whose target is below 0 do not count.
-CrossEntropy cross_entropy_cuda(const at::Tensor& logits, const at::Tensor& target);
+// Rows whose target is below 0 do not count. `rounds`: as rounded_cross_entropy.
+CrossEntropy cross_entropy_cuda(const at::Tensor& logits, const at::Tensor& target, bool rounds);
 
 bool has_pieces_cuda(const at::Tensor& x, at::ScalarType other);
 void cast_pieces_cuda(const std::vector<at::Tensor>& values, const std::vector<at::Tensor>& casts);

@@ -7,8 +7,7 @@ namespace hax::ops {
 at::Tensor embedding(const at::Tensor& weight, const at::Tensor& tokens, const PackedLayout& layout,
                      Path path) {
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, weight) && weight.scalar_type() == at::kFloat)
-    return embedding_cuda(weight, tokens, layout);
+  if (use_cuda_kernel(path, weight)) return embedding_cuda(weight, tokens, layout);
 #endif
   return at::embedding(weight, tokens);
 }

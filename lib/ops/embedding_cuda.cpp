@@ -15,8 +15,11 @@ class CudaEmbedding : public torch::autograd::Function<CudaEmbedding> {
                             const PackedLayout& layout) {
     const at::Tensor rows = weight.contiguous();
     const at::Tensor out = at::empty({tokens.size(0), rows.size(1)}, rows.options());
-    cuda::embedding_forward(cuda_layout(layout), rows.size(1), device_data<float>(rows),
-                            device_data<int64_t>(tokens), mutable_device_data<float>(out), cuda_stream());
+    with_element_type(rows, [&](auto element) {
+      using T = decltype(element);
+      cuda::embedding_forward<T>(cuda_layout(layout), rows.size(1), device_data<T>(rows),
+                                 device_data<int64_t>(tokens), mutable_device_data<T>(out), cuda_stream());
+    });
     ctx->save_for_backward({tokens});
     ctx->saved_data["vocab"] = rows.size(0);
     save_layout(ctx, layout);
@@ -29,8 +32,11 @@ class CudaEmbedding : public torch::autograd::Function<CudaEmbedding> {
     const auto layout = cuda_layout(saved);
     const at::Tensor dweight = at::empty({vocab, d}, dout.options());
     const at::Tensor work = device_scratch(cuda::embedding_scratch_bytes(layout, vocab, d), dout);
-    cuda::embedding_backward(layout, vocab, d, device_data<int64_t>(tokens), device_data<float>(dout),
-                             mutable_device_data<float>(dweight), work.mutable_data_ptr(), cuda_stream());
+    with_element_type(dout, [&](auto element) {
+      using T = decltype(element);
+      cuda::embedding_backward<T>(layout, vocab, d, device_data<int64_t>(tokens), device_data<T>(dout),
+                                  mutable_device_data<T>(dweight), work.mutable_data_ptr(), cuda_stream());
+    });
     return {dweight, at::Tensor(), at::Tensor()};
   }
 };

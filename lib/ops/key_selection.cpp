@@ -126,20 +126,20 @@ at::Tensor ranking_targets_composite(const at::Tensor& Q, const at::Tensor& K, c
 
 at::Tensor query_summary_causal(const at::Tensor& Q_in, const PackedLayout& layout, Path path) {
   const at::NoGradGuard no_grad;
-  if (use_cpu_kernel(path, Q_in)) {
-    const at::Tensor Q = as_rows(Q_in);
-    at::Tensor summary = at::empty(Q.sizes(), Q.options());
-    for_sequences(layout, [&](int64_t begin, int64_t end) {
-      cpu::query_summary_causal(const_rows(Q), Q.size(1), layout.offsets.data(), begin, end,
-                                summary.mutable_data_ptr<float>());
-    });
-    return summary;
-  }
 #ifdef HAX_CUDA
   if (use_cuda_kernel(path, Q_in) && has_query_summary_cuda(Q_in))
     return query_summary_causal_cuda(Q_in, layout);
 #endif
   const at::Tensor Q = Q_in.to(compute_type(Q_in));
+  if (use_cpu_kernel(path, Q)) {
+    const at::Tensor rows = as_rows(Q);
+    at::Tensor summary = at::empty(rows.sizes(), rows.options());
+    for_sequences(layout, [&](int64_t begin, int64_t end) {
+      cpu::query_summary_causal(const_rows(rows), rows.size(1), layout.offsets.data(), begin, end,
+                                summary.mutable_data_ptr<float>());
+    });
+    return summary;
+  }
   if (path == Path::reference) return query_summary_causal_reference(Q, layout);
   return by_own_norm(to_packed(to_padded(Q, layout).cumsum(1), layout));
 }
@@ -147,6 +147,9 @@ at::Tensor query_summary_causal(const at::Tensor& Q_in, const PackedLayout& layo
 at::Tensor query_summary_paper(const at::Tensor& Q, const PackedLayout& layout, Path path) {
   const at::NoGradGuard no_grad;
   if (path == Path::reference) return query_summary_paper_reference(Q, layout);
+#ifdef HAX_CUDA
+  if (use_cuda_kernel(path, Q) && has_query_summary_cuda(Q)) return query_summary_paper_cuda(Q, layout);
+#endif
   // Padded places of a row of sums repeat its last real one.
   const at::Tensor sums = rounded_cumsum(to_padded(Q, layout));  // (B, max_seqlen, d)
   const at::Tensor wide = sums.to(compute_type(Q)), last = wide.select(1, layout.max_seqlen - 1);
@@ -170,17 +173,22 @@ TopkMembership cumulative_topk(const at::Tensor& scores_in, int64_t k, const Pac
     return {evicted};
   }
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, scores) && scores.scalar_type() == at::kFloat && has_topk_cuda(k))
-    return cumulative_topk_cuda(scores, k, layout);
+  if (use_cuda_kernel(path, scores) && has_topk_cuda(k)) return cumulative_topk_cuda(scores, k, layout);
 #endif
   return {path == Path::reference ? evicted_reference(scores, k, layout)
                                   : evicted_composite(scores, k, layout, max_pairs)};
 }
 
-at::Tensor ranking_targets(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& sampled,
-                           const at::Tensor& pad_queries, const PackedLayout& layout, Path path) {
+at::Tensor ranking_targets(const at::Tensor& Q_in, const at::Tensor& K_in, const at::Tensor& sampled,
+                           const at::Tensor& pad_queries, const PackedLayout& layout, at::ScalarType type,
+                           Path path) {
   const at::NoGradGuard no_grad;
-  if (use_cpu_kernel(path, Q) && use_cpu_kernel(path, K)) {
+#ifdef HAX_CUDA
+  if (use_cuda_kernel(path, Q_in) && K_in.scalar_type() == Q_in.scalar_type())
+    return ranking_targets_cuda(Q_in, K_in, sampled, pad_queries, layout, type);
+#endif
+  const at::Tensor Q = Q_in.to(type), K = K_in.to(type);
+  if (use_cpu_kernel(path, Q)) {
     const at::Tensor q = as_rows(Q), k = as_rows(K), places = sampled.contiguous(),
                      pads = pad_queries.contiguous();
     at::Tensor targets = at::empty(sampled.sizes(), q.options());
@@ -191,18 +199,14 @@ at::Tensor ranking_targets(const at::Tensor& Q, const at::Tensor& K, const at::T
     });
     return targets;
   }
-#ifdef HAX_CUDA
-  if (use_cuda_kernel(path, Q) && K.scalar_type() == Q.scalar_type())
-    return ranking_targets_cuda(Q, K, sampled, pad_queries, layout);
-#endif
   return path == Path::reference ? ranking_targets_reference(Q, K, sampled, pad_queries, layout)
                                  : ranking_targets_composite(Q, K, sampled, pad_queries, layout);
 }
 
-at::Tensor ranking_loss(const at::Tensor& scores, const at::Tensor& targets, const at::Tensor& valid) {
+at::Tensor ranking_loss(const at::Tensor& scores, const at::Tensor& targets, const at::Tensor& valid,
+                        Path path) {
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(Path::automatic, scores) && scores.scalar_type() == at::kFloat &&
-      targets.scalar_type() == at::kFloat)
+  if (use_cuda_kernel(path, scores) && use_cuda_kernel(path, targets))
     return ranking_loss_cuda(scores, targets, valid);
 #endif
   const auto wide = compute_type(scores);

@@ -45,7 +45,8 @@ StepTimes bench_step(const Config& config, const ExampleSource& source, at::Devi
 
 std::vector<KernelTime> profile_step(const Config& config, const ExampleSource& source, at::Device device,
                                      int64_t warmup, int64_t steps) {
-  LanguageModel model(config.model, source.spec().vocab_size, config.train.seed, device);
+  LanguageModel model(config.model, source.spec(), config.train.seed, device,
+                      weight_dtype(config.train.precision));
   TrainStep step(model, config);
   const BatchSequence batches(source, config.train.seed, config.train.batch_size);
   const auto queue = make_step_queue(model, step, config, source.spec());

@@ -11,6 +11,7 @@
 #include <array>
 #include <cstring>
 #include <map>
+#include <optional>
 
 #include "lib/base/log.h"
 #include "lib/base/random.h"
@@ -37,6 +38,7 @@ class DeviceDraws : public Draws {
   DeviceDraws(const Config& config, at::Tensor step)
       : seed_(static_cast<uint64_t>(config.train.seed)),
         fill_with_pad_(config.model.mode == Statistics::paper),
+        noise_bits_(noise_bits(config)),
         step_(std::move(step)) {}
   bool training() const override { return true; }
   at::Tensor hash_matrix(int64_t layer, int64_t d, int64_t h) const override {
@@ -51,8 +53,8 @@ class DeviceDraws : public Draws {
     const at::Tensor sampled = at::empty({layout.batch(), k}, step_.options());
     ops::cuda::sample_positions(
         ops::cuda_layout(layout), k,
-        {seed_, word(Purpose::ranking_sample, layer), step_.const_data_ptr<int64_t>()}, fill_with_pad_,
-        layout.padded_length, sampled.mutable_data_ptr<int64_t>(), ops::cuda_stream());
+        {seed_, word(Purpose::ranking_sample, layer), step_.const_data_ptr<int64_t>(), noise_bits_},
+        fill_with_pad_, layout.padded_length, sampled.mutable_data_ptr<int64_t>(), ops::cuda_stream());
     return sampled;
   }
 
@@ -62,6 +64,7 @@ class DeviceDraws : public Draws {
   }
   uint64_t seed_;
   bool fill_with_pad_;
+  int noise_bits_;
   at::Tensor step_;
 };
 
@@ -207,35 +210,54 @@ class CapturedSteps : public StepQueue {
                                       std::min(data_.input_length(), shape.rows), data_.input_length());
 
     const ops::LaneScope lanes(model_.device());
-    CastValues weights(model_.parameters(), at::kBFloat16);
-    const ModelOutput output = model_.forward(input, DeviceDraws(config_, step_number_), at::kBFloat16);
-    const auto result = ops::cross_entropy(output.logits, input.targets);
+    const auto compute = compute_dtype(config_.train.precision);
+    ParameterSet& parameters = model_.parameters();
+    std::optional<CastValues> weights;
+    if (parameters.flat().scalar_type() != compute)
+      weights.emplace(parameters, compute);
+    else
+      parameters.zero_grad();
+    const ModelOutput output = model_.forward(input, DeviceDraws(config_, step_number_), compute);
+    const auto result = training_loss(config_, output.logits, input.targets);
     at::Tensor total = result.loss;
     if (output.aux_loss.defined()) total = total + config_.model.sparse.ranking_weight * output.aux_loss;
     total.backward();
 
     const at::NoGradGuard no_grad;
-    weights.collect();
+    if (weights) weights->collect();
     const at::Tensor accuracy = at::empty({1}, lr_.options()), norm = at::empty({1}, lr_.options());
     example_accuracy(shape.batch, result.correct.const_data_ptr<bool>(), cu_scored_.const_data_ptr<int64_t>(),
                      accuracy.mutable_data_ptr<float>(), stream);
-    const at::Tensor grad = model_.parameters().flat_grad(), weight = model_.parameters().flat();
-    global_norm(grad.numel(), grad.const_data_ptr<float>(), norm.mutable_data_ptr<float>(),
-                norm_scratch_.mutable_data_ptr<float>(), stream);
+    const at::Tensor grad = parameters.flat_grad();
+    ops::with_element_type(grad, [&](auto element) {
+      global_norm(grad.numel(), ops::device_data<decltype(element)>(grad), norm.mutable_data_ptr<float>(),
+                  norm_scratch_.mutable_data_ptr<float>(), stream);
+    });
     const at::Tensor loss = result.loss.detach(),
                      aux = output.aux_loss.defined() ? output.aux_loss.detach() : at::Tensor();
     record_step({loss.const_data_ptr<float>(), aux.defined() ? aux.const_data_ptr<float>() : nullptr,
                  accuracy.const_data_ptr<float>(), norm.const_data_ptr<float>()},
                 step_number_.const_data_ptr<int64_t>(), ring_.mutable_data_ptr<float>(),
                 stop_.mutable_data_ptr<int32_t>(), stream);
+    update(grad, norm);
+  }
+
+  // AdamW with what the device holds of the step.
+  void update(const at::Tensor& grad, const at::Tensor& norm) {
     const TrainConfig& t = config_.train;
-    OptimizerState& state = step_.optimiser().state();
-    adamw(weight.numel(),
-          {static_cast<float>(t.beta1), static_cast<float>(t.beta2), static_cast<float>(t.eps),
-           static_cast<float>(t.weight_decay), static_cast<float>(t.grad_clip)},
-          lr_.const_data_ptr<float>(), step_number_.const_data_ptr<int64_t>(), norm.const_data_ptr<float>(),
-          stop_.const_data_ptr<int32_t>(), grad.const_data_ptr<float>(), weight.mutable_data_ptr<float>(),
-          state.exp_avg.mutable_data_ptr<float>(), state.exp_avg_sq.mutable_data_ptr<float>(), stream);
+    const OptimizerState& state = step_.optimiser().state();
+    const at::Tensor weight = model_.parameters().flat();
+    ops::with_element_type(weight, [&](auto element) {
+      using T = decltype(element);
+      ops::cuda::adamw(weight.numel(),
+                       {static_cast<float>(t.beta1), static_cast<float>(t.beta2), static_cast<float>(t.eps),
+                        static_cast<float>(t.weight_decay), static_cast<float>(t.grad_clip)},
+                       lr_.const_data_ptr<float>(), step_number_.const_data_ptr<int64_t>(),
+                       norm.const_data_ptr<float>(), stop_.const_data_ptr<int32_t>(),
+                       ops::device_data<T>(grad), ops::mutable_device_data<T>(weight),
+                       ops::mutable_device_data<T>(state.exp_avg),
+                       ops::mutable_device_data<T>(state.exp_avg_sq), stream_.stream());
+    });
   }
 
   void read_ring() {

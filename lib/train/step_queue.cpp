@@ -29,7 +29,7 @@ std::unique_ptr<StepQueue> make_step_queue(LanguageModel& model, TrainStep& step
                                            const DataSpec& data) {
   auto eager = std::make_unique<EagerSteps>(step, config);
 #ifdef HAX_CUDA
-  if (model.device().is_cuda() && config.train.precision == Precision::bf16)
+  if (model.device().is_cuda() && config.train.precision != Precision::fp32)
     return make_captured_steps(model, step, config, data, std::move(eager));
 #endif
   return eager;

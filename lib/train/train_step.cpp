@@ -2,8 +2,6 @@
 
 #include <cmath>
 
-#include "lib/ops/cross_entropy.h"
-
 namespace hax {
 namespace {
 
@@ -35,16 +33,21 @@ TrainStep::TrainStep(LanguageModel& model, const Config& config)
 PhiloxDraws training_draws(const Config& config, int64_t step) {
   return PhiloxDraws(static_cast<uint64_t>(config.train.seed), static_cast<uint32_t>(step), /*training=*/true,
                      /*fixed_eval_hash=*/config.model.mode == Statistics::causal,
-                     /*fill_with_pad=*/config.model.mode == Statistics::paper,
-                     /*noise_bits=*/rounds_as_official(config) ? 8 : 32);
+                     /*fill_with_pad=*/config.model.mode == Statistics::paper, noise_bits(config));
+}
+
+int noise_bits(const Config& config) { return rounds_as_official(config) ? 8 : 32; }
+
+ops::CrossEntropy training_loss(const Config& config, const at::Tensor& logits, const at::Tensor& targets) {
+  return rounds_as_official(config) ? ops::rounded_cross_entropy(logits, targets)
+                                    : ops::cross_entropy(logits, targets);
 }
 
 StepMetrics TrainStep::run(const Batch& batch, int64_t step, const Draws& draws) {
   const ModelInput input = to_device(batch, model_.device());
   model_.parameters().zero_grad();
   const ModelOutput output = model_.forward(input, draws, compute_dtype(config_.train.precision));
-  const auto result = rounds_as_official(config_) ? ops::rounded_cross_entropy(output.logits, input.targets)
-                                                  : ops::cross_entropy(output.logits, input.targets);
+  const auto result = training_loss(config_, output.logits, input.targets);
   at::Tensor total = result.loss;
   if (output.aux_loss.defined()) total = total + config_.model.sparse.ranking_weight * output.aux_loss;
   total.backward();

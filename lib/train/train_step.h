@@ -3,6 +3,7 @@
 #pragma once
 
 #include "lib/model/precision.h"
+#include "lib/ops/cross_entropy.h"
 #include "lib/train/optimiser.h"
 
 namespace hax {
@@ -32,7 +33,12 @@ class TrainStep {
   AdamW optimiser_;
 };
 
-// The draws of training step `step` under the config's seed and mode.
+// The draws of training step `step` under the config's seed and mode, and the bits of noise that decide its
+// samples.
 PhiloxDraws training_draws(const Config& config, int64_t step);
+int noise_bits(const Config& config);
+
+// The loss at scored positions as the config's mode and precision round it.
+ops::CrossEntropy training_loss(const Config& config, const at::Tensor& logits, const at::Tensor& targets);
 
 }  // namespace hax

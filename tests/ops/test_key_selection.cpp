@@ -1,6 +1,8 @@
 // Key selection: summaries, running top-k, ranking targets and loss.
 #include "lib/ops/key_selection.h"
 
+#include "lib/ops/key_scores.h"
+
 #include <algorithm>
 #include <numeric>
 
@@ -47,11 +49,12 @@ TEST_CASE("ranking targets keep bf16, the ranking loss widens the pairs' differe
                    K = test::random_normal({25, 4}, 2, at::kBFloat16);
   const at::Tensor sampled = at::tensor({3, 0, 19, 25, 4, 7, -1, 1}, at::kLong).view({2, 4});
   const at::Tensor pads = at::tensor({10, 25}, at::kLong);
-  const at::Tensor targets = ops::ranking_targets(Q, K, sampled, pads, layout);
+  const at::Tensor targets = ops::ranking_targets(Q, K, sampled, pads, layout, at::kBFloat16);
   CHECK(targets.scalar_type() == at::kBFloat16);
   CHECK(relative_error(targets, ops::ranking_targets(Q.to(at::kDouble), K.to(at::kDouble), sampled, pads,
-                                                     layout, Path::reference)) <= 8e-3);
-  CHECK(relative_error(targets, ops::ranking_targets(Q, K, sampled, pads, layout, Path::reference)) <= 8e-3);
+                                                     layout, at::kDouble, Path::reference)) <= 8e-3);
+  CHECK(relative_error(targets, ops::ranking_targets(Q, K, sampled, pads, layout, at::kBFloat16,
+                                                     Path::reference)) <= 8e-3);
   const at::Tensor scores = test::random_normal({2, 4}, 3, at::kBFloat16), valid = sampled >= 0;
   const at::Tensor loss = ops::ranking_loss(scores, targets, valid);
   CHECK(loss.scalar_type() == at::kFloat);
@@ -112,12 +115,14 @@ TEST_CASE("Ranking targets: kernel, composite and reference, with padded and mis
       at::tensor(std::vector<int64_t>{29, 0, 7, 12, 2, 0, 3, 33, 0, -1, -1, -1}, at::kLong).view({3, 4});
   for (const auto& pads : {std::vector<int64_t>{4, 31, 33}, {0, 31, 0}}) {
     const at::Tensor pad_queries = at::tensor(pads, at::kLong);
-    const at::Tensor exact = ops::ranking_targets(Q, K, sampled, pad_queries, layout, Path::reference);
-    CHECK(relative_error(ops::ranking_targets(Q, K, sampled, pad_queries, layout), exact) <= 1e-13);
+    const at::Tensor exact =
+        ops::ranking_targets(Q, K, sampled, pad_queries, layout, at::kDouble, Path::reference);
+    CHECK(relative_error(ops::ranking_targets(Q, K, sampled, pad_queries, layout, at::kDouble), exact) <=
+          1e-13);
     for (Path path : {Path::automatic, Path::composite}) {
-      CHECK(relative_error(
-                ops::ranking_targets(Q.to(at::kFloat), K.to(at::kFloat), sampled, pad_queries, layout, path),
-                exact) <= 2e-6);
+      CHECK(relative_error(ops::ranking_targets(Q.to(at::kFloat), K.to(at::kFloat), sampled, pad_queries,
+                                                layout, at::kFloat, path),
+                           exact) <= 2e-6);
     }
     CHECK(exact[2][1].item<double>() == 0);
     // The padded key at position 33 of 34 is seen by itself alone.
@@ -175,12 +180,104 @@ TEST_CASE("Key selection on a GPU is that on the CPU", "[gpu]") {
   }
   const at::Tensor sampled = random_below(300, {9, 8}, 12) - 1;
   const at::Tensor pads = 310 - layout.cu_seqlens.diff();
-  const at::Tensor targets = ops::ranking_targets(Q, K, sampled, pads, layout);
-  CHECK(relative_error(ops::ranking_targets(there(Q), there(K), there(sampled), there(pads), device_layout),
-                       targets) <= 5e-6);
+  const at::Tensor targets = ops::ranking_targets(Q, K, sampled, pads, layout, at::kFloat);
+  CHECK(relative_error(
+            ops::ranking_targets(there(Q), there(K), there(sampled), there(pads), device_layout, at::kFloat),
+            targets) <= 5e-6);
   const at::Tensor s = random_normal({9, 8}, 13, at::kFloat);
   CHECK(relative_error(ops::ranking_loss(there(s), there(targets), there(sampled) >= 0),
                        ops::ranking_loss(s, targets, sampled >= 0)) <= 2e-6);
+}
+
+double share_equal(const at::Tensor& a, const at::Tensor& b) {
+  return a.cpu().eq(b.cpu()).to(at::kDouble).mean().item<double>();
+}
+
+TEST_CASE("Key selection of the paper in bf16 on a GPU rounds as on the CPU", "[gpu]") {
+  const std::vector<int64_t> lengths = {1, 300, 64, 31, 2, 129};
+  const auto layout = layout_of(lengths, 310), device_layout = layout_of(lengths, 310, at::kCUDA);
+  const auto there = [](const at::Tensor& x) { return x.to(at::kCUDA); };
+  for (int64_t d : {5, 16, 33, 256}) {
+    CAPTURE(d);
+    const at::Tensor Q = random_normal({layout.total(), d}, 21, at::kBFloat16) + 0.5;
+    // Partial sums are bits for bits those of the CPU; a norm may round the other way.
+    CHECK(share_equal(ops::query_summary_paper(there(Q), device_layout),
+                      ops::query_summary_paper(Q, layout)) >= 0.98);
+    const at::Tensor exact = Q.to(at::kFloat);
+    CHECK(relative_error(ops::query_summary_paper(there(exact), device_layout),
+                         ops::query_summary_paper(exact.to(at::kDouble), layout)) <= 5e-6);
+  }
+  for (int64_t d : {7, 16, 32}) {
+    CAPTURE(d);
+    const at::Tensor Q = random_normal({layout.total(), d}, 22, at::kBFloat16);
+    const at::Tensor K = random_normal({layout.total(), d}, 23, at::kBFloat16);
+    const at::Tensor sampled = random_below(309, {6, 40}, 24) - 1, pads = 310 - layout.cu_seqlens.diff();
+    const at::Tensor rounded =
+        ops::ranking_targets(there(Q), there(K), there(sampled), there(pads), device_layout, at::kBFloat16);
+    CHECK(rounded.scalar_type() == at::kBFloat16);
+    const at::Tensor expected = ops::ranking_targets(Q, K, sampled, pads, layout, at::kBFloat16);
+    CHECK(share_equal(rounded, expected) >= 0.95);
+    CHECK(relative_error(rounded, expected) <= 4e-3);
+    const at::Tensor wide =
+        ops::ranking_targets(there(Q), there(K), there(sampled), there(pads), device_layout, at::kFloat);
+    CHECK(relative_error(wide, ops::ranking_targets(Q, K, sampled, pads, layout, at::kFloat)) <= 5e-6);
+  }
+  // Few levels, so that many are equal.
+  const at::Tensor scores = random_below(50, {layout.total()}, 25).to(at::kBFloat16) - 25;
+  CHECK(ops::cumulative_topk(there(scores), 16, device_layout)
+            .evicted.cpu()
+            .equal(ops::cumulative_topk(scores, 16, layout).evicted));
+}
+
+TEST_CASE("The score MLP on a GPU: types of summaries and of weights", "[gpu]") {
+  const auto layout = layout_of({70, 1, 129}, 0, at::kCUDA);
+  for (int64_t d : {8, 16, 32, 64}) {
+    for (auto summary_type : {at::kFloat, at::kBFloat16}) {
+      for (auto weight_type : {at::kFloat, at::kBFloat16}) {
+        CAPTURE(d, at::toString(summary_type), at::toString(weight_type));
+        const auto random = [&](at::IntArrayRef sizes, uint32_t seed, at::ScalarType type, double scale) {
+          return (random_normal(sizes, seed) * scale).to(at::kCUDA, type);
+        };
+        const double scale = 1 / std::sqrt(2.0 * static_cast<double>(d));
+        const ops::ScoreMlp mlp{
+            random({2 * d, 2 * d}, 1, weight_type, scale), random({2 * d}, 2, weight_type, 1),
+            random({2 * d, 2 * d}, 3, weight_type, scale), random({2 * d}, 4, weight_type, 1),
+            random({1, 2 * d}, 5, weight_type, scale),     random({1}, 6, weight_type, 1)};
+        const at::Tensor K = random({layout.total(), d}, 7, at::kBFloat16, 1),
+                         summary = random({layout.total(), d}, 8, summary_type, 1);
+        const at::Tensor scores = ops::key_scores(K, summary, mlp, layout);
+        CHECK(scores.scalar_type() == weight_type);
+        CHECK(relative_error(scores, ops::key_scores(K, summary, mlp, layout, Path::composite)) <= 1e-2);
+        if (weight_type == at::kBFloat16)
+          CHECK(share_equal(scores, ops::key_scores(K, summary, mlp, layout, Path::composite)) >= 0.9);
+      }
+    }
+  }
+}
+
+TEST_CASE("The ranking loss on a GPU, scores and targets of every type", "[gpu]") {
+  const at::Tensor valid = random_below(5, {9, 32}, 31) > 0;
+  for (auto score_type : {at::kFloat, at::kBFloat16}) {
+    for (auto target_type : {at::kFloat, at::kBFloat16}) {
+      CAPTURE(at::toString(score_type), at::toString(target_type));
+      const at::Tensor scores = random_normal({9, 32}, 32, score_type);
+      const at::Tensor targets = random_below(20, {9, 32}, 33).to(target_type);
+      const auto loss = [&](at::Device device, Path path) -> TensorFunction {
+        return [&, device, path](const Tensors& in) {
+          return ops::ranking_loss(in[0], targets.to(device), valid.to(device), path);
+        };
+      };
+      const auto expected =
+          output_and_gradients(loss(at::kCPU, Path::composite), {scores.to(at::kDouble)}, at::Tensor());
+      const auto rounded = output_and_gradients(loss(at::kCPU, Path::composite), {scores}, at::Tensor());
+      const auto found =
+          output_and_gradients(loss(at::kCUDA, Path::automatic), {scores.to(at::kCUDA)}, at::Tensor());
+      CHECK(found[0].scalar_type() == at::kFloat);
+      CHECK(found[1].scalar_type() == score_type);
+      CHECK(relative_error(found[0], rounded[0]) <= 2e-6);
+      CHECK(relative_error(found[1], expected[1]) <= (score_type == at::kFloat ? 2e-6 : 4e-3));
+    }
+  }
 }
 
 }  // namespace

@@ -6,6 +6,11 @@
 #include "tests/catch.h"
 #include "tests/ops/tensors.h"
 
+#ifdef HAX_CUDA
+#include "lib/ops/cuda/adamw.h"
+#include "lib/ops/cuda_tensors.h"
+#endif
+
 namespace hax::test {
 namespace {
 
@@ -65,5 +70,53 @@ TEST_CASE("the gradient's norm of bf16 weights is not rounded to bf16") {
   CHECK(norm.scalar_type() == at::kFloat);
   CHECK(norm.item<double>() == Approx(std::sqrt(3.0)).epsilon(1e-6));
 }
+
+#ifdef HAX_CUDA
+TEST_CASE("the update of bf16 weights by one kernel rounds as the one of tensor operations", "[gpu]") {
+  constexpr int64_t kNumel = 5000, kSteps = 12;
+  using Bf16 = __nv_bfloat16;
+  TrainConfig config;
+  config.grad_clip = 1.0;
+  ParameterSet parameters;
+  parameters.add("weight", random_normal({kNumel}, 1, at::kFloat));
+  parameters.finish(at::kCUDA, at::kBFloat16);
+  const at::Tensor grad = parameters.flat_grad(), weight = parameters.flat().clone();
+  const at::Tensor exp_avg = at::zeros_like(weight), exp_avg_sq = at::zeros_like(weight);
+  const auto number = [&](at::ScalarType type) { return at::zeros({1}, weight.options().dtype(type)); };
+  const at::Tensor lr = number(at::kFloat), count = number(at::kLong), norm = number(at::kFloat),
+                   skip = number(at::kInt), work = at::zeros({ops::cuda::kNormBlocks}, lr.options());
+  lr.fill_(config.lr);
+  const auto update = [&] {
+    ops::cuda::adamw(
+        kNumel,
+        {static_cast<float>(config.beta1), static_cast<float>(config.beta2), static_cast<float>(config.eps),
+         static_cast<float>(config.weight_decay), static_cast<float>(config.grad_clip)},
+        lr.const_data_ptr<float>(), count.const_data_ptr<int64_t>(), norm.const_data_ptr<float>(),
+        skip.const_data_ptr<int32_t>(), ops::device_data<Bf16>(grad), ops::mutable_device_data<Bf16>(weight),
+        ops::mutable_device_data<Bf16>(exp_avg), ops::mutable_device_data<Bf16>(exp_avg_sq),
+        ops::cuda_stream());
+  };
+  AdamW optimiser(parameters, config);
+  for (int64_t step = 0; step < kSteps; ++step) {
+    grad.copy_(random_normal({kNumel}, 10 + static_cast<uint32_t>(step), at::kBFloat16));
+    count.fill_(step);
+    ops::cuda::global_norm(kNumel, ops::device_data<Bf16>(grad), norm.mutable_data_ptr<float>(),
+                           work.mutable_data_ptr<float>(), ops::cuda_stream());
+    CHECK(relative_error(norm[0], optimiser.grad_norm()) <= 1e-6);
+    update();
+    optimiser.update(step, config.lr, norm.item<double>());
+  }
+  const auto share = [](const at::Tensor& a, const at::Tensor& b) {
+    return a.eq(b).to(at::kDouble).mean().item<double>();
+  };
+  CHECK(share(exp_avg, optimiser.state().exp_avg) >= 0.999);
+  CHECK(share(exp_avg_sq, optimiser.state().exp_avg_sq) >= 0.999);
+  CHECK(share(weight, parameters.flat()) >= 0.99);
+  const at::Tensor before = weight.clone();
+  skip.fill_(1);
+  update();
+  CHECK(bitwise_equal(weight.cpu(), before.cpu()));
+}
+#endif
 
 }  // namespace hax::test

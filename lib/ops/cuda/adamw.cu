@@ -1,5 +1,7 @@
 #include "lib/ops/cuda/adamw.h"
 
+#include "lib/ops/cuda/convert.cuh"
+
 namespace hax::ops::cuda {
 namespace {
 
@@ -26,6 +28,30 @@ __global__ void adamw_kernel(int64_t n, AdamWSettings s, const float* __restrict
   weight[i] = w - lr / correction1 * m / (sqrtf(v) / correction2 + s.eps);
 }
 
+__global__ void rounded_adamw_kernel(int64_t n, AdamWSettings s, const float* __restrict__ lr_at,
+                                     const int64_t* __restrict__ step, const float* __restrict__ grad_norm,
+                                     const int32_t* __restrict__ skip, const __nv_bfloat16* __restrict__ grad,
+                                     __nv_bfloat16* __restrict__ weight, __nv_bfloat16* __restrict__ exp_avg,
+                                     __nv_bfloat16* __restrict__ exp_avg_sq) {
+  using B = __nv_bfloat16;
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= n || *skip != 0) return;
+  const double count = static_cast<double>(*step + 1), lr = *lr_at;
+  const double correction1 = 1.0 - pow(static_cast<double>(s.beta1), count);
+  const double correction2 = 1.0 - pow(static_cast<double>(s.beta2), count);
+  float g = to_float(grad[i]);
+  if (s.grad_clip > 0.0f && *grad_norm > s.grad_clip) g = rounded<B>(g * (s.grad_clip / *grad_norm));
+  const float w = rounded<B>(to_float(weight[i]) * static_cast<float>(1.0 - lr * s.weight_decay));
+  const float m0 = to_float(exp_avg[i]), m = rounded<B>(m0 + (1.0f - s.beta1) * (g - m0));
+  const float decayed = rounded<B>(to_float(exp_avg_sq[i]) * s.beta2);
+  const float v = rounded<B>(decayed + (1.0f - s.beta2) * (g * g));
+  const float root = rounded<B>(rounded<B>(sqrtf(v)) / static_cast<float>(sqrt(correction2)));
+  const float denominator = rounded<B>(root + s.eps);
+  exp_avg[i] = from_float<B>(m);
+  exp_avg_sq[i] = from_float<B>(v);
+  weight[i] = from_float<B>(w + static_cast<float>(-lr / correction1) * (m / denominator));
+}
+
 __device__ __forceinline__ float block_sum(float x) {
   __shared__ float warps[kThreads / 32];
 #pragma unroll
@@ -37,12 +63,13 @@ __device__ __forceinline__ float block_sum(float x) {
   return sum;
 }
 
+template <class T>
 __global__ void __launch_bounds__(kThreads)
-    squares_kernel(int64_t n, const float* __restrict__ x, float* __restrict__ parts) {
+    squares_kernel(int64_t n, const T* __restrict__ x, float* __restrict__ parts) {
   float sum = 0.0f;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < n;
        i += kNormBlocks * kThreads)
-    sum += x[i] * x[i];
+    sum += to_float(x[i]) * to_float(x[i]);
   sum = block_sum(sum);
   if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
@@ -62,10 +89,21 @@ void adamw(int64_t n, const AdamWSettings& settings, const float* lr, const int6
   check_launch("adamw", "parameters " + std::to_string(n));
 }
 
-void global_norm(int64_t n, const float* x, float* norm, float* scratch, cudaStream_t stream) {
-  squares_kernel<<<kNormBlocks, kThreads, 0, stream>>>(n, x, scratch);
+void adamw(int64_t n, const AdamWSettings& settings, const float* lr, const int64_t* step,
+           const float* grad_norm, const int32_t* skip, const __nv_bfloat16* grad, __nv_bfloat16* weight,
+           __nv_bfloat16* exp_avg, __nv_bfloat16* exp_avg_sq, cudaStream_t stream) {
+  rounded_adamw_kernel<<<static_cast<unsigned>(ceil_div(n, kThreads)), kThreads, 0, stream>>>(
+      n, settings, lr, step, grad_norm, skip, grad, weight, exp_avg, exp_avg_sq);
+  check_launch("adamw in bf16", "parameters " + std::to_string(n));
+}
+
+template <class T>
+void global_norm(int64_t n, const T* x, float* norm, float* scratch, cudaStream_t stream) {
+  squares_kernel<T><<<kNormBlocks, kThreads, 0, stream>>>(n, x, scratch);
   root_kernel<<<1, kThreads, 0, stream>>>(scratch, norm);
   check_launch("global_norm", "elements " + std::to_string(n));
 }
+template void global_norm<float>(int64_t, const float*, float*, float*, cudaStream_t);
+template void global_norm<__nv_bfloat16>(int64_t, const __nv_bfloat16*, float*, float*, cudaStream_t);
 
 }  // namespace hax::ops::cuda

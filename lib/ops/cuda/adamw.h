@@ -2,6 +2,8 @@
 // device.
 #pragma once
 
+#include <cuda_bf16.h>
+
 #include "lib/ops/cuda/launch.h"
 
 namespace hax::ops::cuda {
@@ -17,8 +19,15 @@ void adamw(int64_t n, const AdamWSettings& settings, const float* lr, const int6
            const float* grad_norm, const int32_t* skip, const float* grad, float* weight, float* exp_avg,
            float* exp_avg_sq, cudaStream_t stream);
 
+// The same in bf16, every operation rounded to it, in the order of AdamW::rounded_update
+// (lib/train/optimiser.h).
+void adamw(int64_t n, const AdamWSettings& settings, const float* lr, const int64_t* step,
+           const float* grad_norm, const int32_t* skip, const __nv_bfloat16* grad, __nv_bfloat16* weight,
+           __nv_bfloat16* exp_avg, __nv_bfloat16* exp_avg_sq, cudaStream_t stream);
+
 // sqrt of the sum of squares, in a fixed order. scratch: kNormBlocks floats.
 constexpr int64_t kNormBlocks = 128;
-void global_norm(int64_t n, const float* x, float* norm, float* scratch, cudaStream_t stream);
+template <class T>
+void global_norm(int64_t n, const T* x, float* norm, float* scratch, cudaStream_t stream);
 
 }  // namespace hax::ops::cuda

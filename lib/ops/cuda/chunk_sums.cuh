@@ -42,33 +42,29 @@ __device__ __forceinline__ void load_chunk(float* x, Rows<const T> A, Rows<const
   }
 }
 
-// sums (batch, chunks, features): of the columns of A (and B), and with SQUARES of (x - mean)^2 for mean
-// (batch, features).
-template <class T, bool SQUARES>
+// sums (batch, chunks, features): of the columns of A (and B).
+template <class T>
 __global__ void __launch_bounds__(kChunkThreads)
     chunk_sums_kernel(Layout layout, int d, int features, Rows<const T> A, Rows<const T> B,
-                      const float* __restrict__ mean, float* __restrict__ sums) {
+                      float* __restrict__ sums) {
   const Chunk chunk = chunk_of_block(layout);
   for (int f = threadIdx.x; f < features; f += kChunkThreads) {
     const Rows<const T>& from = f < d ? A : B;
     const T* column = from.data + (f < d ? f : f - d);
-    const float m = SQUARES ? mean[blockIdx.y * features + f] : 0.0f;
     float sum = 0.0f;
 #pragma unroll 16
-    for (int p = 0; p < chunk.n; ++p) {
-      const float x = to_float(column[(chunk.first + p) * from.stride]) - m;
-      sum += SQUARES ? x * x : x;
-    }
+    for (int p = 0; p < chunk.n; ++p) sum += to_float(column[(chunk.first + p) * from.stride]);
     sums[(static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x) * features + f] = sum;
   }
 }
 
-// The sum of feature f over the chunks before this block's.
-__device__ __forceinline__ float sum_before(const float* __restrict__ sums, int features, int f) {
+// The sum of feature f over the first `chunks` chunks of this block's sequence.
+__device__ __forceinline__ float sum_of_chunks(const float* __restrict__ sums, int features, int f,
+                                               int chunks) {
   const float* own = sums + static_cast<int64_t>(blockIdx.y) * gridDim.x * features + f;
   float sum = 0.0f;
 #pragma unroll 8
-  for (int c = 0; c < static_cast<int>(blockIdx.x); ++c) sum += own[c * features];
+  for (int c = 0; c < chunks; ++c) sum += own[c * features];
   return sum;
 }
 
@@ -89,7 +85,7 @@ __device__ __forceinline__ void running_sums(const float* x, float* partial, con
     partial[threadIdx.x] = sum;
     __syncthreads();
     if (!real) continue;
-    float running = sum_before(sums, features, f);
+    float running = sum_of_chunks(sums, features, f, static_cast<int>(blockIdx.x));
     for (int s = 0; s < segment; ++s) running += partial[s * features + f - f0];
     for (int p = first; p < last; ++p) {
       running += x[p * (features + 1) + f];

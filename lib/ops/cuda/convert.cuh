@@ -19,6 +19,12 @@ __device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(float x) {
   return __float2bfloat16_rn(x);
 }
 
+// x as a T holds it.
+template <class T>
+__device__ __forceinline__ float rounded(float x) {
+  return to_float(from_float<T>(x));
+}
+
 // to[p] and to[p + 1], as far as they are below `columns`; to[p] may be stored as one pair if columns is
 // even.
 __device__ __forceinline__ void store_pair(float* to, int p, int columns, float x, float y) {

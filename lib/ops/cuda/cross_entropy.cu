@@ -8,8 +8,8 @@ namespace {
 
 constexpr int kWarps = 8;
 
-// parts (blocks, 2): loss and rows in use.
-template <class T>
+// parts (blocks, 2): loss and rows in use. L: what log-probabilities are rounded to.
+template <class T, class L>
 __global__ void __launch_bounds__(kWarps * 32)
     forward_kernel(LossShape shape, const T* __restrict__ logits, const int64_t* __restrict__ target,
                    float* __restrict__ normaliser, bool* __restrict__ correct, float* __restrict__ parts) {
@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(kWarps * 32)
     float sum = 0.0f;
     for (int v = lane; v < V; v += 32) sum += __expf(to_float(x[v]) - best);
     const float log_sum = best + logf(warp_sum(sum));
-    loss = log_sum - to_float(x[wanted]);
+    loss = rounded<L>(log_sum - to_float(x[wanted]));
     if (lane == 0) {
       normaliser[row] = log_sum;
       correct[row] = place == wanted;
@@ -65,6 +65,7 @@ __global__ void __launch_bounds__(kWarps * 32)
   parts[2 * blockIdx.x + 1] = count;
 }
 
+template <class L>
 __global__ void mean_kernel(const float* __restrict__ parts, int blocks, float* __restrict__ loss,
                             float* __restrict__ inverse_count) {
   double sum = 0.0, count = 0.0;
@@ -79,11 +80,11 @@ __global__ void mean_kernel(const float* __restrict__ parts, int blocks, float* 
   }
   if (threadIdx.x != 0) return;
   const double inverse = 1.0 / fmax(count, 1.0);
-  loss[0] = static_cast<float>(sum * inverse);
+  loss[0] = rounded<L>(static_cast<float>(sum * inverse));
   inverse_count[0] = static_cast<float>(inverse);
 }
 
-template <class T>
+template <class T, class L>
 __global__ void __launch_bounds__(kWarps * 32)
     backward_kernel(LossShape shape, const T* __restrict__ logits, const int64_t* __restrict__ target,
                     const float* __restrict__ normaliser, const float* __restrict__ dloss,
@@ -92,10 +93,11 @@ __global__ void __launch_bounds__(kWarps * 32)
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (row >= shape.rows) return;
   const int64_t wanted = target[row];
-  const float scale = wanted >= 0 ? dloss[0] * inverse_count[0] : 0.0f, log_sum = normaliser[row];
+  const float scale = wanted >= 0 ? rounded<L>(dloss[0] * inverse_count[0]) : 0.0f, log_sum = normaliser[row];
   for (int v = lane; v < V; v += 32) {
     float p = 0.0f;
-    if (wanted >= 0) p = __expf(to_float(logits[row * V + v]) - log_sum) - (v == wanted ? 1.0f : 0.0f);
+    if (wanted >= 0)
+      p = __expf(rounded<L>(to_float(logits[row * V + v]) - log_sum)) - (v == wanted ? 1.0f : 0.0f);
     dlogits[row * V + v] = from_float<T>(p * scale);
   }
 }
@@ -126,30 +128,44 @@ std::string shape_text(const LossShape& shape) {
   return "rows " + std::to_string(shape.rows) + ", vocabulary " + std::to_string(shape.vocab);
 }
 
+// f(L()): log-probabilities in fp32, or rounded to T.
+template <class T, class F>
+void with_rounding(bool rounds, const F& f) {
+  if (rounds)
+    f(T());
+  else
+    f(float());
+}
+
 }  // namespace
 
 int64_t loss_scratch_floats(const LossShape& shape) { return 2 * static_cast<int64_t>(blocks_of(shape)); }
 
 template <class T>
-void cross_entropy_forward(const LossShape& shape, const T* logits, const int64_t* target, float* normaliser,
-                           bool* correct, float* loss, float* inverse_count, float* scratch,
-                           cudaStream_t stream) {
-  if (shape.rows > 0) {
-    forward_kernel<T>
-        <<<blocks_of(shape), kWarps * 32, 0, stream>>>(shape, logits, target, normaliser, correct, scratch);
-    check_launch("cross_entropy_forward", shape_text(shape));
-  }
-  mean_kernel<<<1, 32, 0, stream>>>(scratch, static_cast<int>(blocks_of(shape)), loss, inverse_count);
+void cross_entropy_forward(const LossShape& shape, bool rounds, const T* logits, const int64_t* target,
+                           float* normaliser, bool* correct, float* loss, float* inverse_count,
+                           float* scratch, cudaStream_t stream) {
+  with_rounding<T>(rounds, [&](auto rounding) {
+    using L = decltype(rounding);
+    if (shape.rows > 0) {
+      forward_kernel<T, L>
+          <<<blocks_of(shape), kWarps * 32, 0, stream>>>(shape, logits, target, normaliser, correct, scratch);
+      check_launch("cross_entropy_forward", shape_text(shape));
+    }
+    mean_kernel<L><<<1, 32, 0, stream>>>(scratch, static_cast<int>(blocks_of(shape)), loss, inverse_count);
+  });
   check_launch("cross_entropy_forward's mean", shape_text(shape));
 }
 
 template <class T>
-void cross_entropy_backward(const LossShape& shape, const T* logits, const int64_t* target,
+void cross_entropy_backward(const LossShape& shape, bool rounds, const T* logits, const int64_t* target,
                             const float* normaliser, const float* dloss, const float* inverse_count,
                             T* dlogits, cudaStream_t stream) {
   if (shape.rows == 0) return;
-  backward_kernel<T><<<blocks_of(shape), kWarps * 32, 0, stream>>>(shape, logits, target, normaliser, dloss,
-                                                                   inverse_count, dlogits);
+  with_rounding<T>(rounds, [&](auto rounding) {
+    backward_kernel<T, decltype(rounding)><<<blocks_of(shape), kWarps * 32, 0, stream>>>(
+        shape, logits, target, normaliser, dloss, inverse_count, dlogits);
+  });
   check_launch("cross_entropy_backward", shape_text(shape));
 }
 
@@ -159,10 +175,10 @@ void example_accuracy(int64_t batch, const bool* correct, const int64_t* cu_scor
   check_launch("example_accuracy", "examples " + std::to_string(batch));
 }
 
-#define HAX_INSTANTIATE(T)                                                                                  \
-  template void cross_entropy_forward<T>(const LossShape&, const T*, const int64_t*, float*, bool*, float*, \
-                                         float*, float*, cudaStream_t);                                     \
-  template void cross_entropy_backward<T>(const LossShape&, const T*, const int64_t*, const float*,         \
+#define HAX_INSTANTIATE(T)                                                                                \
+  template void cross_entropy_forward<T>(const LossShape&, bool, const T*, const int64_t*, float*, bool*, \
+                                         float*, float*, float*, cudaStream_t);                           \
+  template void cross_entropy_backward<T>(const LossShape&, bool, const T*, const int64_t*, const float*, \
                                           const float*, const float*, T*, cudaStream_t);
 HAX_INSTANTIATE(float)
 HAX_INSTANTIATE(__nv_bfloat16)

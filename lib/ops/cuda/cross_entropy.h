@@ -13,17 +13,18 @@ struct LossShape {
   int64_t vocab;
 };
 
+// `rounds`: log-probabilities, the loss and their gradients are rounded to T.
 // logits (rows, vocab) contiguous. normaliser (rows): log of the sum of exponentials. loss: the mean over
 // rows in use, and inverse_count its 1 / rows in use. scratch: loss_scratch_floats(shape) floats.
 int64_t loss_scratch_floats(const LossShape& shape);
 template <class T>
-void cross_entropy_forward(const LossShape& shape, const T* logits, const int64_t* target, float* normaliser,
-                           bool* correct, float* loss, float* inverse_count, float* scratch,
-                           cudaStream_t stream);
+void cross_entropy_forward(const LossShape& shape, bool rounds, const T* logits, const int64_t* target,
+                           float* normaliser, bool* correct, float* loss, float* inverse_count,
+                           float* scratch, cudaStream_t stream);
 
 // dlogits = (softmax - one-hot) * dloss * inverse_count.
 template <class T>
-void cross_entropy_backward(const LossShape& shape, const T* logits, const int64_t* target,
+void cross_entropy_backward(const LossShape& shape, bool rounds, const T* logits, const int64_t* target,
                             const float* normaliser, const float* dloss, const float* inverse_count,
                             T* dlogits, cudaStream_t stream);
 

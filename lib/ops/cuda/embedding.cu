@@ -5,23 +5,27 @@
 // end.
 #include "lib/ops/cuda/embedding.h"
 
+#include "lib/ops/cuda/convert.cuh"
+
 namespace hax::ops::cuda {
 namespace {
 
 constexpr int kThreads = 256;
 
-__global__ void forward_kernel(Layout layout, int d, const float* __restrict__ weight,
-                               const int64_t* __restrict__ tokens, float* __restrict__ out) {
+template <class T>
+__global__ void forward_kernel(Layout layout, int d, const T* __restrict__ weight,
+                               const int64_t* __restrict__ tokens, T* __restrict__ out) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   const int64_t row = i / d;
   if (row >= layout.rows) return;
-  out[i] = row < layout.cu_seqlens[layout.batch] ? weight[tokens[row] * d + i % d] : 0.0f;
+  out[i] = row < layout.cu_seqlens[layout.batch] ? weight[tokens[row] * d + i % d] : from_float<T>(0.0f);
 }
 
 // Features [blockIdx.y * width, ...) of id blockIdx.x; width * groups <= kThreads.
+template <class T>
 __global__ void __launch_bounds__(kThreads)
     backward_kernel(Layout layout, int d, int width, int groups, const int64_t* __restrict__ tokens,
-                    const float* __restrict__ dout, float* __restrict__ dweight) {
+                    const T* __restrict__ dout, T* __restrict__ dweight) {
   __shared__ int64_t list[kThreads];
   __shared__ int before[kThreads / 32 + 1];
   __shared__ float sums[kThreads];
@@ -46,7 +50,7 @@ __global__ void __launch_bounds__(kThreads)
     const int n = before[kThreads / 32];
     __syncthreads();
     if (adds) {
-      for (int i = g; i < n; i += groups) sum += dout[list[i] * d + column];
+      for (int i = g; i < n; i += groups) sum += to_float(dout[list[i] * d + column]);
     }
     __syncthreads();
   }
@@ -55,15 +59,16 @@ __global__ void __launch_bounds__(kThreads)
   if (g != 0 || column >= d) return;
   float total = 0.0f;
   for (int k = 0; k < groups; ++k) total += sums[k * width + f];
-  dweight[static_cast<int64_t>(blockIdx.x) * d + column] = total;
+  dweight[static_cast<int64_t>(blockIdx.x) * d + column] = from_float<T>(total);
 }
 
 constexpr int kTableRows = 128;
 constexpr int64_t kTableBytes = 40 * 1024;
 
 // parts (blocks, vocab, d)
+template <class T>
 __global__ void table_kernel(Layout layout, int d, int vocab, const int64_t* __restrict__ tokens,
-                             const float* __restrict__ dout, float* __restrict__ parts) {
+                             const T* __restrict__ dout, float* __restrict__ parts) {
   extern __shared__ float table[];
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kTableRows;
   const int64_t last = min(first + kTableRows, layout.cu_seqlens[layout.batch]);
@@ -71,21 +76,22 @@ __global__ void table_kernel(Layout layout, int d, int vocab, const int64_t* __r
   __syncthreads();
 #pragma unroll 8
   for (int64_t row = first; row < last; ++row) {
-    if (threadIdx.x < d) table[tokens[row] * d + threadIdx.x] += dout[row * d + threadIdx.x];
+    if (threadIdx.x < d) table[tokens[row] * d + threadIdx.x] += to_float(dout[row * d + threadIdx.x]);
   }
   __syncthreads();
   float* part = parts + static_cast<int64_t>(blockIdx.x) * vocab * d;
   for (int i = threadIdx.x; i < vocab * d; i += blockDim.x) part[i] = table[i];
 }
 
+template <class T>
 __global__ void tables_sum_kernel(int64_t n, int blocks, const float* __restrict__ parts,
-                                  float* __restrict__ out) {
+                                  T* __restrict__ out) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= n) return;
   float sum = 0.0f;
 #pragma unroll 8
   for (int b = 0; b < blocks; ++b) sum += parts[b * n + i];
-  out[i] = sum;
+  out[i] = from_float<T>(sum);
 }
 
 bool fits_table(int64_t vocab, int64_t d) {
@@ -100,15 +106,17 @@ int64_t embedding_scratch_bytes(const Layout& layout, int64_t vocab, int64_t d) 
              : 0;
 }
 
-void embedding_forward(const Layout& layout, int64_t d, const float* weight, const int64_t* tokens,
-                       float* out, cudaStream_t stream) {
+template <class T>
+void embedding_forward(const Layout& layout, int64_t d, const T* weight, const int64_t* tokens, T* out,
+                       cudaStream_t stream) {
   forward_kernel<<<static_cast<unsigned>(ceil_div(layout.rows * d, kThreads)), kThreads, 0, stream>>>(
       layout, static_cast<int>(d), weight, tokens, out);
   check_launch("embedding_forward", "rows " + std::to_string(layout.rows) + ", d " + std::to_string(d));
 }
 
-void embedding_backward(const Layout& layout, int64_t vocab, int64_t d, const int64_t* tokens,
-                        const float* dout, float* dweight, void* scratch, cudaStream_t stream) {
+template <class T>
+void embedding_backward(const Layout& layout, int64_t vocab, int64_t d, const int64_t* tokens, const T* dout,
+                        T* dweight, void* scratch, cudaStream_t stream) {
   if (fits_table(vocab, d)) {
     const auto blocks = static_cast<unsigned>(ceil_div(layout.rows, kTableRows));
     const auto threads = static_cast<unsigned>(ceil_div(d, 32) * 32);
@@ -128,5 +136,13 @@ void embedding_backward(const Layout& layout, int64_t vocab, int64_t d, const in
                                                  dweight);
   check_launch("embedding_backward", "vocabulary " + std::to_string(vocab) + ", d " + std::to_string(d));
 }
+
+#define HAX_INSTANTIATE(T)                                                                                  \
+  template void embedding_forward<T>(const Layout&, int64_t, const T*, const int64_t*, T*, cudaStream_t);   \
+  template void embedding_backward<T>(const Layout&, int64_t, int64_t, const int64_t*, const T*, T*, void*, \
+                                      cudaStream_t);
+HAX_INSTANTIATE(float)
+HAX_INSTANTIATE(__nv_bfloat16)
+#undef HAX_INSTANTIATE
 
 }  // namespace hax::ops::cuda

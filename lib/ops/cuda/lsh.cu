@@ -1,6 +1,6 @@
 // Blocks of chunk_grid centre and hash the positions of a chunk: running sums begin with the sums of the
-// chunks before (chunk_sums.cuh), and a thread projects one key or query. Then a warp a sequence counts
-// ranks, 32 positions at a time.
+// chunks before (chunk_sums.cuh), means and norms of whole sequences come from the sums of all chunks, and a
+// thread projects one key or query. Then a warp a sequence counts ranks, 32 positions at a time.
 #include "lib/ops/cuda/chunk_sums.cuh"
 #include "lib/ops/cuda/lsh.h"
 
@@ -9,7 +9,8 @@ namespace {
 
 static_assert(2 * kChunk == kChunkThreads, "a thread a key and a thread a query of the chunk");
 
-// The bin of x (d).
+// The bin of x (d); projections are rounded to T.
+template <class T>
 __device__ __forceinline__ int bin_of(const float* x, const float* R, int d, int h, bool sign) {
   constexpr int kTogether = 8;
   int bin = 0;
@@ -26,10 +27,11 @@ __device__ __forceinline__ int bin_of(const float* x, const float* R, int d, int
 #pragma unroll
     for (int b = 0; b < kTogether; ++b) {
       if (b0 + b >= h) continue;
+      const float value = rounded<T>(projection[b]);
       if (sign) {
-        bin |= static_cast<int>(projection[b] > 0.0f) << (b0 + b);
-      } else if (projection[b] > best) {
-        best = projection[b];
+        bin |= static_cast<int>(value > 0.0f) << (b0 + b);
+      } else if (value > best) {
+        best = value;
         bin = b0 + b;
       }
     }
@@ -37,21 +39,63 @@ __device__ __forceinline__ int bin_of(const float* x, const float* R, int d, int
   return bin;
 }
 
-// mean, inverse (batch, 2 d) of whole_sequence.
+__device__ __forceinline__ int chunks_in(int length) { return (length + kChunk - 1) / kChunk; }
+
+// The mean of feature f over a padded sequence of which `chunk` is a part, as T.
 template <class T>
+__device__ __forceinline__ float padded_mean(const float* __restrict__ sums, int features, int f,
+                                             const Chunk& chunk, float padded_length) {
+  return rounded<T>(sum_of_chunks(sums, features, f, chunks_in(chunk.length)) / padded_length);
+}
+
+// squares (batch, chunks, 2 d): sums of (x - mean)^2 over the chunk's positions, differences rounded to T.
+template <class T>
+__global__ void __launch_bounds__(kChunkThreads)
+    chunk_squares_kernel(Layout layout, int d, float padded_length, Rows<const T> K, Rows<const T> Q,
+                         const float* __restrict__ sums, float* __restrict__ squares) {
+  const int features = 2 * d;
+  const Chunk chunk = chunk_of_block(layout);
+  if (chunk.n <= 0) return;
+  for (int f = threadIdx.x; f < features; f += kChunkThreads) {
+    const Rows<const T>& from = f < d ? K : Q;
+    const T* column = from.data + (f < d ? f : f - d);
+    const float mean = padded_mean<T>(sums, features, f, chunk, padded_length);
+    float sum = 0.0f;
+#pragma unroll 16
+    for (int p = 0; p < chunk.n; ++p) {
+      const float x = rounded<T>(to_float(column[(chunk.first + p) * from.stride]) - mean);
+      sum += x * x;
+    }
+    squares[(static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x) * features + f] = sum;
+  }
+}
+
+// W: what the centred numbers, the matrix and the projections are rounded to: T over whole sequences, else
+// fp32. squares: of whole sequences.
+template <class T, class W>
 __global__ void __launch_bounds__(kChunkThreads)
     hash_kernel(Layout layout, LshShape shape, HashCentring centring, Rows<const T> K, Rows<const T> Q,
                 const float* __restrict__ R_in, const float* __restrict__ sums,
-                const float* __restrict__ mean, const float* __restrict__ inverse,
-                int64_t* __restrict__ query_bin, int64_t* __restrict__ key_bin) {
+                const float* __restrict__ squares, int64_t* __restrict__ query_bin,
+                int64_t* __restrict__ key_bin) {
   extern __shared__ float shared[];
   __shared__ float partial[kChunkThreads];
   const int d = static_cast<int>(shape.d), h = static_cast<int>(shape.h), features = 2 * d;
-  float *x = shared, *R = shared + kChunk * (features + 1);
+  float *x = shared, *R = x + kChunk * (features + 1), *mean = R + d * h, *norm = mean + features;
   const Chunk chunk = chunk_of_block(layout);
   if (chunk.n <= 0) return;
-  for (int i = threadIdx.x; i < d * h; i += kChunkThreads) R[i] = R_in[i];
+  for (int i = threadIdx.x; i < d * h; i += kChunkThreads) R[i] = rounded<W>(R_in[i]);
   load_chunk(x, K, Q, chunk, d, features);
+  if (centring == HashCentring::whole_sequence) {
+    const auto length = static_cast<float>(shape.padded_length);
+    for (int f = threadIdx.x; f < features; f += kChunkThreads) {
+      const float m = padded_mean<W>(sums, features, f, chunk, length);
+      const float square = sum_of_chunks(squares, features, f, chunks_in(chunk.length)) +
+                           (length - static_cast<float>(chunk.length)) * m * m;  // PAD holds -mean
+      mean[f] = m;
+      norm[f] = fmaxf(rounded<W>(sqrtf(square)), 1e-12f);
+    }
+  }
   __syncthreads();
   if (centring == HashCentring::running_mean) {
     running_sums(x, partial, sums, chunk.n, features, [&](int p, int f, float sum) {
@@ -59,36 +103,16 @@ __global__ void __launch_bounds__(kChunkThreads)
     });
   } else if (centring == HashCentring::whole_sequence) {
     for (int i = threadIdx.x; i < kChunk * features; i += kChunkThreads) {
-      const int64_t f = static_cast<int64_t>(blockIdx.y) * features + i % features;
-      float& value = x[i / features * (features + 1) + i % features];
-      value = (value - mean[f]) * inverse[f];
+      const int f = i % features;
+      float& value = x[i / features * (features + 1) + f];
+      value = rounded<W>(rounded<W>(value - mean[f]) / norm[f]);
     }
     __syncthreads();
   }
   const int p = threadIdx.x / 2, side = threadIdx.x % 2;
   if (p >= chunk.n) return;
   (side == 0 ? key_bin : query_bin)[chunk.first + p] =
-      bin_of(x + p * (features + 1) + side * d, R, d, h, shape.sign);
-}
-
-// One block: a feature a thread. means, then with `means` given the inverse norms.
-__global__ void whole_sequence_kernel(Layout layout, int features, int chunks, float padded_length,
-                                      const float* __restrict__ sums, const float* __restrict__ means,
-                                      float* __restrict__ out) {
-  const int64_t n = layout.cu_seqlens[blockIdx.x + 1] - layout.cu_seqlens[blockIdx.x];
-  const int used = static_cast<int>((n + kChunk - 1) / kChunk);
-  for (int f = threadIdx.x; f < features; f += blockDim.x) {
-    float sum = 0.0f;
-    for (int c = 0; c < used; ++c)
-      sum += sums[(static_cast<int64_t>(blockIdx.x) * chunks + c) * features + f];
-    const int64_t place = static_cast<int64_t>(blockIdx.x) * features + f;
-    if (!means) {
-      out[place] = sum / padded_length;
-    } else {
-      const float square = sum + (padded_length - static_cast<float>(n)) * means[place] * means[place];
-      out[place] = 1.0f / fmaxf(sqrtf(square), 1e-12f);
-    }
-  }
+      bin_of<W>(x + p * (features + 1) + side * d, R, d, h, shape.sign);
 }
 
 // One warp a sequence; counters hold the keys of each bin so far.
@@ -128,39 +152,34 @@ __global__ void __launch_bounds__(32)
 }  // namespace
 
 int64_t lsh_scratch_floats(const Layout& layout, const LshShape& shape) {
-  return layout.batch * 2 * shape.d * (chunks_of(layout) + 2);
+  return 2 * layout.batch * 2 * shape.d * chunks_of(layout);
 }
 
 template <class T>
 void lsh(const Layout& layout, const LshShape& shape, HashCentring centring, Rows<const T> K, Rows<const T> Q,
          const float* R, int64_t* query_bin, int64_t* key_bin, int64_t* rank, int64_t* count, float* scratch,
          cudaStream_t stream) {
-  const int d = static_cast<int>(shape.d), features = 2 * d, chunks = static_cast<int>(chunks_of(layout));
+  const int d = static_cast<int>(shape.d), features = 2 * d;
   const auto batch = static_cast<unsigned>(layout.batch);
   const std::string text = "sequences " + std::to_string(layout.batch) + ", d " + std::to_string(shape.d) +
                            ", h " + std::to_string(shape.h);
-  float* sums = scratch;
-  float* mean = sums + layout.batch * chunks * features;
-  float* inverse = mean + layout.batch * features;
+  float *sums = scratch, *squares = sums + layout.batch * chunks_of(layout) * features;
   if (centring != HashCentring::none) {
-    chunk_sums_kernel<T, false>
-        <<<chunk_grid(layout), kChunkThreads, 0, stream>>>(layout, d, features, K, Q, nullptr, sums);
+    chunk_sums_kernel<T><<<chunk_grid(layout), kChunkThreads, 0, stream>>>(layout, d, features, K, Q, sums);
     check_launch("lsh's sums", text);
   }
-  if (centring == HashCentring::whole_sequence) {
-    const auto length = static_cast<float>(shape.padded_length);
-    whole_sequence_kernel<<<batch, 128, 0, stream>>>(layout, features, chunks, length, sums, nullptr, mean);
-    chunk_sums_kernel<T, true>
-        <<<chunk_grid(layout), kChunkThreads, 0, stream>>>(layout, d, features, K, Q, mean, sums);
-    whole_sequence_kernel<<<batch, 128, 0, stream>>>(layout, features, chunks, length, sums, mean, inverse);
-    check_launch("lsh's statistics", text);
+  const bool whole = centring == HashCentring::whole_sequence;
+  if (whole) {
+    chunk_squares_kernel<T><<<chunk_grid(layout), kChunkThreads, 0, stream>>>(
+        layout, d, static_cast<float>(shape.padded_length), K, Q, sums, squares);
+    check_launch("lsh's squares", text);
   }
-  const size_t bytes = sizeof(float) * (kChunk * (features + 1) + d * shape.h);
+  const size_t bytes = sizeof(float) * (kChunk * (features + 1) + d * shape.h + 2 * features);
+  const auto hash = whole ? hash_kernel<T, T> : hash_kernel<T, float>;
   if (bytes > 40 * 1024)
-    cudaFuncSetAttribute(hash_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         static_cast<int>(bytes));
-  hash_kernel<T><<<chunk_grid(layout), kChunkThreads, bytes, stream>>>(layout, shape, centring, K, Q, R, sums,
-                                                                       mean, inverse, query_bin, key_bin);
+    cudaFuncSetAttribute(hash, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  hash<<<chunk_grid(layout), kChunkThreads, bytes, stream>>>(layout, shape, centring, K, Q, R, sums, squares,
+                                                             query_bin, key_bin);
   check_launch("lsh's bins", text);
   ranks_kernel<<<batch, 32, shape.bins * sizeof(int), stream>>>(layout, static_cast<int>(shape.bins),
                                                                 query_bin, key_bin, rank, count);

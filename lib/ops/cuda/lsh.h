@@ -8,7 +8,9 @@
 
 namespace hax::ops::cuda {
 
-enum class HashCentring { none, running_mean, whole_sequence };  // the last one normalises as well
+// whole_sequence normalises as well; of bf16 keys its mean, differences, norm, quotients, matrix and
+// projections are rounded to bf16. The others compute in fp32.
+enum class HashCentring { none, running_mean, whole_sequence };
 
 struct LshShape {
   int64_t d;              // features of K and Q, at most kLshWidest

@@ -1,0 +1,130 @@
+// Query summaries. `causal`: running sums by chunks, then a warp a position. `paper`: sums whose every
+// partial sum is rounded have one order, so one block takes a sequence: a thread a feature adds up a tile of
+// positions while the others bring the next; when the norms are known, all divide.
+#include "lib/ops/cuda/chunk_sums.cuh"
+#include "lib/ops/cuda/key_selection.h"
+#include "lib/ops/cuda/warp.cuh"
+
+namespace hax::ops::cuda {
+namespace {
+
+template <class T>
+__global__ void __launch_bounds__(kChunkThreads)
+    summary_kernel(Layout layout, int d, Rows<const T> Q, const float* __restrict__ sums,
+                   float* __restrict__ summary) {
+  extern __shared__ float x[];  // (kChunk, d + 1)
+  __shared__ float partial[kChunkThreads];
+  const Chunk chunk = chunk_of_block(layout);
+  if (chunk.n <= 0) return;
+  load_chunk(x, Q, Q, chunk, d, d);
+  __syncthreads();
+  running_sums(x, partial, sums, chunk.n, d, [&](int p, int f, float sum) { x[p * (d + 1) + f] = sum; });
+  const int lane = threadIdx.x % 32;
+  for (int p = threadIdx.x / 32; p < chunk.n; p += kChunkThreads / 32) {
+    float square = 0.0f;
+    for (int c = lane; c < d; c += 32) square += x[p * (d + 1) + c] * x[p * (d + 1) + c];
+    const float inverse = 1.0f / fmaxf(sqrtf(warp_sum(square)), 1e-12f);
+    for (int c = lane; c < d; c += 32) summary[(chunk.first + p) * d + c] = x[p * (d + 1) + c] * inverse;
+  }
+}
+
+constexpr int kPaperRows = 32, kPaperThreads = 512;  // positions of a tile; half of the threads may add up
+
+__device__ __forceinline__ float add(float a, float b) { return a + b; }
+__device__ __forceinline__ __nv_bfloat16 add(__nv_bfloat16 a, __nv_bfloat16 b) { return __hadd(a, b); }
+
+template <class T>
+__global__ void __launch_bounds__(kPaperThreads)
+    paper_kernel(Layout layout, int d, Rows<const T> Q, float padded_length, T* __restrict__ summary) {
+  extern __shared__ __align__(16) unsigned char shared_bytes[];
+  T* tiles = reinterpret_cast<T*>(shared_bytes);  // (2, kPaperRows, d)
+  __shared__ float norms[kSummaryWidest];
+  const int64_t begin = layout.cu_seqlens[blockIdx.x];
+  const int n = static_cast<int>(layout.cu_seqlens[blockIdx.x + 1] - begin);
+  const int adders = (d + 31) / 32 * 32, helpers = kPaperThreads - adders;
+  const bool helps = threadIdx.x >= adders, adds = threadIdx.x < d;
+  T* out = summary + begin * d;
+  const auto bring = [&](int tile) {
+    for (int i = static_cast<int>(threadIdx.x) - adders; i < kPaperRows * d; i += helpers) {
+      const int p = tile * kPaperRows + i / d;
+      tiles[tile % 2 * kPaperRows * d + i] =
+          p < n ? Q.data[(begin + p) * Q.stride + i % d] : from_float<T>(0.0f);
+    }
+  };
+  if (helps) bring(0);
+  __syncthreads();
+  T sum = from_float<T>(0.0f);
+  float square = 0.0f;
+  for (int tile = 0; tile * kPaperRows < n; ++tile) {
+    if (helps) bring(tile + 1);
+    if (adds) {
+      const T* x = tiles + tile % 2 * kPaperRows * d + threadIdx.x;
+      const int rows = min(kPaperRows, n - tile * kPaperRows);
+      T* to = out + static_cast<int64_t>(tile) * kPaperRows * d + threadIdx.x;
+      const auto next = [&](int p) {
+        sum = add(sum, x[p * d]);
+        square = fmaf(to_float(sum), to_float(sum), square);
+        to[p * d] = sum;
+      };
+      if (rows == kPaperRows) {
+#pragma unroll
+        for (int p = 0; p < kPaperRows; ++p) next(p);
+      } else {
+        for (int p = 0; p < rows; ++p) next(p);
+      }
+    }
+    __syncthreads();
+  }
+  if (adds) {
+    square +=
+        to_float(sum) * to_float(sum) * (padded_length - static_cast<float>(n));  // PAD repeats the last
+    norms[threadIdx.x] = fmaxf(rounded<T>(sqrtf(square)), 1e-12f);
+  }
+  __syncthreads();
+#pragma unroll 4
+  for (int64_t i = threadIdx.x; i < static_cast<int64_t>(n) * d; i += kPaperThreads)
+    out[i] = from_float<T>(to_float(out[i]) / norms[i % d]);
+}
+
+}  // namespace
+
+int64_t summary_scratch_floats(const Layout& layout, int64_t d) {
+  return layout.batch * chunks_of(layout) * d;
+}
+
+template <class T>
+void query_summary_causal(const Layout& layout, int64_t d_in, Rows<const T> Q, float* summary, float* scratch,
+                          cudaStream_t stream) {
+  const int d = static_cast<int>(d_in);
+  chunk_sums_kernel<T><<<chunk_grid(layout), kChunkThreads, 0, stream>>>(layout, d, d, Q, Q, scratch);
+  const size_t bytes = sizeof(float) * kChunk * (d + 1);
+  if (bytes > 40 * 1024)
+    cudaFuncSetAttribute(summary_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         static_cast<int>(bytes));
+  summary_kernel<T><<<chunk_grid(layout), kChunkThreads, bytes, stream>>>(layout, d, Q, scratch, summary);
+  check_launch("query_summary_causal",
+               "sequences " + std::to_string(layout.batch) + ", d " + std::to_string(d));
+}
+
+template <class T>
+void query_summary_paper(const Layout& layout, int64_t d, int64_t padded_length, Rows<const T> Q, T* summary,
+                         cudaStream_t stream) {
+  const size_t bytes = 2 * kPaperRows * d * sizeof(T);
+  if (bytes > 40 * 1024)
+    cudaFuncSetAttribute(paper_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         static_cast<int>(bytes));
+  paper_kernel<T><<<static_cast<unsigned>(layout.batch), kPaperThreads, bytes, stream>>>(
+      layout, static_cast<int>(d), Q, static_cast<float>(padded_length), summary);
+  check_launch("query_summary_paper",
+               "sequences " + std::to_string(layout.batch) + ", d " + std::to_string(d));
+}
+
+#define HAX_INSTANTIATE(T)                                                                     \
+  template void query_summary_causal<T>(const Layout&, int64_t, Rows<const T>, float*, float*, \
+                                        cudaStream_t);                                         \
+  template void query_summary_paper<T>(const Layout&, int64_t, int64_t, Rows<const T>, T*, cudaStream_t);
+HAX_INSTANTIATE(float)
+HAX_INSTANTIATE(__nv_bfloat16)
+#undef HAX_INSTANTIATE
+
+}  // namespace hax::ops::cuda
