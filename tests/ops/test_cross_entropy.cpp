@@ -137,24 +137,24 @@ TEST_CASE("the loss on a GPU agrees with the fp64 reference", "[gpu]") {
   }
 }
 
-TEST_CASE("the rounded loss on a GPU rounds as on the CPU; rows without a target do not count", "[gpu]") {
-  const auto logits = test::random_normal({300, 100}, 5, at::kBFloat16) * 3;
-  const auto target = test::random_below(100, {300}, 6);
-  const auto loss = [](const at::Tensor& wanted) -> test::TensorFunction {
-    return [wanted](const test::Tensors& in) { return ops::rounded_cross_entropy(in[0], wanted).loss; };
+TEST_CASE("the rounded loss by one kernel rounds as tensor operations do; rows without a target do not count",
+          "[gpu]") {
+  const auto logits = (test::random_normal({300, 100}, 5, at::kBFloat16) * 3).to(at::kCUDA);
+  const auto target = test::random_below(100, {300}, 6).to(at::kCUDA);
+  const auto loss = [](const at::Tensor& wanted, Path path) -> test::TensorFunction {
+    return [wanted, path](const Tensors& in) { return ops::rounded_cross_entropy(in[0], wanted, path).loss; };
   };
-  const auto expected = test::output_and_gradients(loss(target), {logits}, at::Tensor());
+  const auto expected = test::output_and_gradients(loss(target, Path::composite), {logits}, at::Tensor());
   const auto more_logits = at::cat({logits, logits.slice(0, 0, 7)});
-  const auto more_targets = at::cat({target, at::full({7}, -1, at::kLong)});
+  const auto more_targets = at::cat({target, at::full({7}, -1, target.options())});
   const auto found =
-      test::output_and_gradients(loss(more_targets.to(at::kCUDA)), {more_logits.to(at::kCUDA)}, at::Tensor());
-  CHECK(found[0].cpu().equal(expected[0]));
-  const auto gradient = found[1].cpu();
-  CHECK(gradient.slice(0, 300).eq(0).all().item<bool>());
-  // An fp32 exponential may fall on the other side of a rounding boundary.
-  const auto same = gradient.slice(0, 0, 300).eq(expected[1]).to(at::kDouble).mean().item<double>();
-  CHECK(same >= 0.99);
-  CHECK(relative_error(gradient.slice(0, 0, 300), expected[1]) <= 8e-3);
+      test::output_and_gradients(loss(more_targets, Path::automatic), {more_logits}, at::Tensor());
+  CHECK(found[0].equal(expected[0]));
+  CHECK(found[1].slice(0, 300).eq(0).all().item<bool>());
+  const auto gradient = found[1].slice(0, 0, 300);
+  // Exponentials that differ in their last bits may fall on the other side of a rounding boundary.
+  CHECK(gradient.eq(expected[1]).to(at::kDouble).mean().item<double>() >= 0.95);
+  CHECK(relative_error(gradient, expected[1]) <= 8e-3);
 }
 
 }  // namespace
