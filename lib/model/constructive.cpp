@@ -51,8 +51,7 @@ MixerOutput LookupMixer::forward(const at::Tensor& x, const ops::PackedLayout& l
   const auto [K, Q, V] = project(signs);
   MixerOutput out;
   out.branch = branch_attention(config_, layer_, K, Q, V, {}, layout, draws);
-  out.branch.hidden = out.branch.attended;
-  out.hidden = out.branch.hidden - signs;
+  out.hidden = out.branch.attended - signs;
   return out;
 }
 

@@ -37,36 +37,41 @@ Mamba::Mamba(const ModelConfig& config, int64_t layer, uint64_t seed, const std:
   }
 }
 
-ops::SelectiveScanInputs Mamba::scan_inputs(const at::Tensor& u) const {
+ops::SelectiveScanInputs Mamba::scan_inputs(const at::Tensor& u, const at::Tensor& projected) const {
   const auto dtype = u.scalar_type();
   const int64_t R = config_.dt_rank_or_default(), N = config_.d_state;
-  const auto dBC = at::linear(u, x_proj_->to(dtype)).split_with_sizes({R, N, N}, 1);
+  const auto dBC =
+      ops::split_columns(at::linear(projected, x_proj_->to(dtype)), {{0, R}, {R, N}, {R + N, N}});
   const at::Tensor delta = at::linear(dBC[0], dt_proj_->to(dtype));
   return {u,        delta,  -A_log_->to(at::promote_types(A_log_->scalar_type(), at::kFloat)).exp(),
           dBC[1],   dBC[2], *D_,
           *dt_bias_};
 }
 
-at::Tensor Mamba::output(const at::Tensor& y, const at::Tensor& z) const {
-  return at::linear(y * at::silu(z), out_proj_->to(z.scalar_type()));
+at::Tensor Mamba::output(const ops::GateInputs& in) const {
+  return at::linear(ops::gate(in), out_proj_->to(in.z.scalar_type()));
 }
 
 MixerOutput Mamba::forward(const at::Tensor& x, const ops::PackedLayout& layout, const Draws& draws) const {
-  const auto dtype = x.scalar_type();
-  const auto uz = at::linear(x, in_proj_->to(dtype)).split(config_.d_inner(), 1);
-  const at::Tensor u = ops::causal_conv1d(uz[0], conv_weight_->to(dtype).view({-1, config_.d_conv}),
-                                          conv_bias_->to(dtype), layout);
+  const at::Tensor uz = at::linear(x, in_proj_->to(x.scalar_type()));
+  const ops::Columns u{0, config_.d_inner()}, z{u.end(), config_.d_inner()};
+  std::vector<ops::Columns> pieces{z, u, u};
+  if (branch_) pieces.insert(pieces.end(), {u, u});
+  const auto in = ops::causal_conv1d_pieces(uz, u.begin, conv_weight_->value.view({-1, config_.d_conv}),
+                                            *conv_bias_, layout, pieces);
+  ops::GateInputs gate;
+  gate.z = in[0];
   MixerOutput out;
-  at::Tensor y;
-  const auto scan = [&] { y = ops::selective_scan(scan_inputs(u), layout); };
+  const auto scan = [&] { gate.y = ops::selective_scan(scan_inputs(in[1], in[2]), layout); };
   if (branch_) {
-    out.branch = branch_->forward(u, layout, draws, scan);
+    out.branch = branch_->forward(in[3], in[4], layout, draws, scan);
     out.aux_loss = out.branch.aux_loss;
-    y = y + out.branch.hidden;
+    gate.O = out.branch.attended;
+    gate.E = out.branch.E;
   } else {
     scan();
   }
-  out.hidden = output(y, uz[1]);
+  out.hidden = output(gate);
   return out;
 }
 
@@ -94,13 +99,14 @@ std::unique_ptr<MixerState> Mamba::initial_state(const Draws& draws, at::ScalarT
 
 at::Tensor Mamba::step(const at::Tensor& x, MixerState& mixer_state) const {
   auto& state = dynamic_cast<State&>(mixer_state);
-  const auto dtype = x.scalar_type();
-  const auto uz = at::linear(x, in_proj_->to(dtype)).split(config_.d_inner(), 1);
-  const at::Tensor u = ops::causal_conv1d_step(uz[0], conv_weight_->to(dtype).view({-1, config_.d_conv}),
-                                               conv_bias_->to(dtype), state.window);
-  at::Tensor y = ops::selective_scan_step(scan_inputs(u), state.h);
-  if (branch_) y = y + branch_->step(u, *state.branch);
-  return output(y, uz[1]);
+  const auto uz = at::linear(x, in_proj_->to(x.scalar_type())).split(config_.d_inner(), 1);
+  const at::Tensor u = ops::causal_conv1d_step(uz[0], conv_weight_->value.view({-1, config_.d_conv}),
+                                               *conv_bias_, state.window);
+  ops::GateInputs gate;
+  gate.y = ops::selective_scan_step(scan_inputs(u, u), state.h);
+  gate.z = uz[1];
+  if (branch_) gate.y = gate.y + branch_->step(u, *state.branch);
+  return output(gate);
 }
 
 }  // namespace hax

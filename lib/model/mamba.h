@@ -4,6 +4,7 @@
 #pragma once
 
 #include "lib/model/mixer.h"
+#include "lib/ops/gate.h"
 #include "lib/ops/selective_scan.h"
 
 namespace hax {
@@ -19,8 +20,9 @@ class Mamba : public Mixer {
 
  private:
   struct State;
-  ops::SelectiveScanInputs scan_inputs(const at::Tensor& u) const;    // u (T, d_inner) after the convolution
-  at::Tensor output(const at::Tensor& y, const at::Tensor& z) const;  // gate, W_out
+  // u (T, d_inner) after the convolution; `projected` is u, which W_x reads, as a tensor of its own or not.
+  ops::SelectiveScanInputs scan_inputs(const at::Tensor& u, const at::Tensor& projected) const;
+  at::Tensor output(const ops::GateInputs& in) const;  // gate, W_out
 
   const ModelConfig config_;
   const Parameter *in_proj_, *conv_weight_, *conv_bias_, *x_proj_, *dt_proj_, *dt_bias_, *A_log_, *D_,

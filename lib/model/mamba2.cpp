@@ -5,7 +5,6 @@
 #include "lib/model/init.h"
 #include "lib/model/norm_eps.h"
 #include "lib/ops/causal_conv1d.h"
-#include "lib/ops/rms_norm.h"
 
 namespace hax {
 Mamba2::Mamba2(const ModelConfig& config, int64_t layer, uint64_t seed, const std::string& prefix,
@@ -34,48 +33,47 @@ Mamba2::Mamba2(const ModelConfig& config, int64_t layer, uint64_t seed, const st
   }
 }
 
-Mamba2::Projected Mamba2::project(const at::Tensor& x) const {
-  const auto zxbcdt = at::linear(x, in_proj_->to(x.scalar_type()))
-                          .split_with_sizes({config_.d_inner(), conv_dim(), config_.n_heads}, 1);
-  return {zxbcdt[0], zxbcdt[1], zxbcdt[2]};
-}
-
-ops::SsdInputs Mamba2::scan_inputs(const at::Tensor& xBC, const at::Tensor& dt) const {
-  const int64_t T = xBC.size(0), G = config_.n_groups, N = config_.d_state;
-  const auto parts = xBC.split_with_sizes({config_.d_inner(), G * N, G * N}, 1);
-  return {parts[0].view({T, config_.n_heads, config_.head_dim()}),
+ops::SsdInputs Mamba2::scan_inputs(const at::Tensor& X, const at::Tensor& B, const at::Tensor& C,
+                                   const at::Tensor& dt) const {
+  const int64_t T = X.size(0), G = config_.n_groups, N = config_.d_state;
+  return {X.view({T, config_.n_heads, config_.head_dim()}),
           dt,
           -A_log_->to(at::promote_types(A_log_->scalar_type(), at::kFloat)).exp(),
-          parts[1].view({T, G, N}),
-          parts[2].view({T, G, N}),
+          B.view({T, G, N}),
+          C.view({T, G, N}),
           *D_,
           *dt_bias_};
 }
 
-at::Tensor Mamba2::output(const at::Tensor& y, const at::Tensor& z) const {
-  const auto dtype = z.scalar_type();
-  return at::linear(ops::gated_rms_norm(y, z, norm_->to(dtype), kNormEps), out_proj_->to(dtype));
+at::Tensor Mamba2::output(const ops::GateInputs& in) const {
+  return at::linear(ops::gated_rms_norm(in, *norm_, kNormEps), out_proj_->to(in.z.scalar_type()));
 }
 
 MixerOutput Mamba2::forward(const at::Tensor& x, const ops::PackedLayout& layout, const Draws& draws) const {
-  const int64_t T = x.size(0), d_inner = config_.d_inner();
-  const auto dtype = x.scalar_type();
-  const auto [z, xBC_in, dt] = project(x);
-  const at::Tensor xBC = ops::causal_conv1d(xBC_in, conv_weight_->to(dtype).view({-1, config_.d_conv}),
-                                            conv_bias_->to(dtype), layout);
+  const int64_t T = x.size(0), d_inner = config_.d_inner(), GN = config_.n_groups * config_.d_state;
+  const at::Tensor zxBCdt = at::linear(x, in_proj_->to(x.scalar_type()));
+  const ops::Columns z{0, d_inner}, X{d_inner, d_inner}, B{X.end(), GN}, C{B.end(), GN},
+      dt{C.end(), config_.n_heads};
+  std::vector<ops::Columns> pieces{z, X, B, C, dt};
+  if (branch_) pieces.insert(pieces.end(), {X, X});
+  const auto in = ops::causal_conv1d_pieces(zxBCdt, X.begin, conv_weight_->value.view({-1, config_.d_conv}),
+                                            *conv_bias_, layout, pieces);
+  ops::GateInputs gate;
+  gate.z = in[0];
   MixerOutput out;
-  at::Tensor y;
   const auto scan = [&] {
-    y = ops::ssd(scan_inputs(xBC, dt), layout, config_.chunk_size).reshape({T, d_inner});
+    const auto scanned = scan_inputs(in[1], in[2], in[3], in[4]);
+    gate.y = ops::ssd(scanned, layout, config_.chunk_size).reshape({T, d_inner});
   };
   if (branch_) {
-    out.branch = branch_->forward(xBC.narrow(1, 0, d_inner), layout, draws, scan);
+    out.branch = branch_->forward(in[5], in[6], layout, draws, scan);
     out.aux_loss = out.branch.aux_loss;
-    y = y + out.branch.hidden;
+    gate.O = out.branch.attended;
+    gate.E = out.branch.E;
   } else {
     scan();
   }
-  out.hidden = output(y, z);
+  out.hidden = output(gate);
   return out;
 }
 
@@ -104,12 +102,17 @@ std::unique_ptr<MixerState> Mamba2::initial_state(const Draws& draws, at::Scalar
 at::Tensor Mamba2::step(const at::Tensor& x, MixerState& mixer_state) const {
   auto& state = dynamic_cast<State&>(mixer_state);
   const auto dtype = x.scalar_type();
-  const auto [z, xBC_in, dt] = project(x);
-  const at::Tensor xBC = ops::causal_conv1d_step(xBC_in, conv_weight_->to(dtype).view({-1, config_.d_conv}),
-                                                 conv_bias_->to(dtype), state.window);
-  at::Tensor y = ops::ssd_step(scan_inputs(xBC, dt), state.S).reshape({1, config_.d_inner()});
-  if (branch_) y = y + branch_->step(xBC.narrow(1, 0, config_.d_inner()), *state.branch);
-  return output(y, z);
+  const int64_t d_inner = config_.d_inner(), GN = config_.n_groups * config_.d_state;
+  const auto zxBCdt =
+      at::linear(x, in_proj_->to(dtype)).split_with_sizes({d_inner, conv_dim(), config_.n_heads}, 1);
+  const auto xBC = ops::causal_conv1d_step(zxBCdt[1], conv_weight_->value.view({-1, config_.d_conv}),
+                                           *conv_bias_, state.window)
+                       .split_with_sizes({d_inner, GN, GN}, 1);
+  ops::GateInputs gate;
+  gate.y = ops::ssd_step(scan_inputs(xBC[0], xBC[1], xBC[2], zxBCdt[2]), state.S).reshape({1, d_inner});
+  gate.z = zxBCdt[0];
+  if (branch_) gate.y = gate.y + branch_->step(xBC[0], *state.branch);
+  return output(gate);
 }
 
 }  // namespace hax

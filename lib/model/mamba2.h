@@ -4,6 +4,7 @@
 #pragma once
 
 #include "lib/model/mixer.h"
+#include "lib/ops/gate.h"
 #include "lib/ops/ssd.h"
 
 namespace hax {
@@ -19,12 +20,10 @@ class Mamba2 : public Mixer {
 
  private:
   struct State;
-  struct Projected {
-    at::Tensor z, xBC, dt;  // (T, d_inner), (T, conv_dim) before the convolution, (T, H)
-  };
-  Projected project(const at::Tensor& x) const;
-  ops::SsdInputs scan_inputs(const at::Tensor& xBC, const at::Tensor& dt) const;  // xBC after the convolution
-  at::Tensor output(const at::Tensor& y, const at::Tensor& z) const;              // norm, gate, W_out
+  // X (T, d_inner), B and C (T, G * N) after the convolution, dt (T, H).
+  ops::SsdInputs scan_inputs(const at::Tensor& X, const at::Tensor& B, const at::Tensor& C,
+                             const at::Tensor& dt) const;
+  at::Tensor output(const ops::GateInputs& in) const;  // gate, norm, W_out
   int64_t conv_dim() const { return config_.d_inner() + 2 * config_.n_groups * config_.d_state; }
 
   const ModelConfig config_;

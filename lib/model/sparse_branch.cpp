@@ -174,15 +174,15 @@ ops::ScoreMlp SparseBranch::score_mlp() const {
   return {*mlp_[0], *mlp_[1], *mlp_[2], *mlp_[3], *mlp_[4], *mlp_[5]};
 }
 
-BranchOutput SparseBranch::forward(const at::Tensor& u, const ops::PackedLayout& layout, const Draws& draws,
-                                   const std::function<void()>& beside) const {
-  ops::Lane lane(kBranchLane, {u});
+BranchOutput SparseBranch::forward(const at::Tensor& u, const at::Tensor& V, const ops::PackedLayout& layout,
+                                   const Draws& draws, const std::function<void()>& beside) const {
+  ops::Lane lane(kBranchLane, {u, V});
   const auto [K, Q] = project(u);
-  BranchOutput out = branch_attention(config_, layer_, K, Q, u, score_mlp(), layout, draws);
-  out.hidden = out.attended * E_->to(u.scalar_type());
+  BranchOutput out = branch_attention(config_, layer_, K, Q, V, score_mlp(), layout, draws);
   lane.leave();
   beside();
-  lane.join({out.hidden, out.attended, out.aux_loss});
+  lane.join({out.attended, out.aux_loss});
+  out.E = *E_;
   return out;
 }
 

@@ -1,5 +1,6 @@
 // The sparse attention branch that Mamba and Mamba2 share (spec sections 2.1, 2.2, 3):
-//   [K, Q] = W_xx u;  K <- K / sqrt(d_qk);  O = sparse_attention(Q, K, u; union of the patterns) * E
+//   [K, Q] = W_xx u;  K <- K / sqrt(d_qk);  O = sparse_attention(Q, K, u; union of the patterns)
+// The mixer adds O * E (lib/ops/gate.h).
 #pragma once
 
 #include <functional>
@@ -26,17 +27,17 @@ struct PatternRecord {
 };
 
 struct BranchOutput {
-  at::Tensor hidden;    // (T, d_inner): O * E
   at::Tensor attended;  // (T, d_inner): O
+  at::Tensor E;         // (d_inner)
   at::Tensor
       aux_loss;     // scalar ranking loss, undefined when there is none (no key_selection, or not training)
   at::Tensor K, Q;  // (T, d_qk), K scaled
   std::vector<PatternRecord> records;
 };
 
-// The branch from K (scaled), Q (T, d_qk) and V (T, d_inner) on: everything but W_xx and E (`hidden` stays
-// undefined). `mlp` is read by key_selection alone. Throws std::invalid_argument when a pattern's share of k
-// is 0.
+// The branch from K (scaled), Q (T, d_qk) and V (T, d_inner) on: everything but W_xx and E, which
+// stays undefined. `mlp` is read by key_selection alone. Throws std::invalid_argument when a pattern's share
+// of k is 0.
 BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at::Tensor& K,
                               const at::Tensor& Q, const at::Tensor& V, const ops::ScoreMlp& mlp,
                               const ops::PackedLayout& layout, const Draws& draws);
@@ -53,10 +54,11 @@ class SparseBranch {
   SparseBranch(const ModelConfig& config, int64_t layer, uint64_t seed, const std::string& prefix,
                ParameterSet& parameters);
 
-  // u (T, d_inner), in the compute dtype. `beside` is called meanwhile: work that needs nothing from the
-  // branch, and may run at the same time (ops::Lane).
-  BranchOutput forward(const at::Tensor& u, const ops::PackedLayout& layout, const Draws& draws,
-                       const std::function<void()>& beside) const;
+  // u (T, d_inner), in the compute dtype. V: u as the values, which may be a tensor of its own so that their
+  // gradient arrives apart. `beside` is called meanwhile: work that needs nothing from the branch, and may
+  // run at the same time (ops::Lane).
+  BranchOutput forward(const at::Tensor& u, const at::Tensor& V, const ops::PackedLayout& layout,
+                       const Draws& draws, const std::function<void()>& beside) const;
   // Decoding (lib/model/decoding.h): u (1, d_inner) of the next token -> O * E, (1, d_inner).
   std::unique_ptr<BranchState> initial_state(const Draws& draws, at::ScalarType compute) const;
   at::Tensor step(const at::Tensor& u, BranchState& state) const;

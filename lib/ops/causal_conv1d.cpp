@@ -102,13 +102,52 @@ class CpuConv : public torch::autograd::Function<CpuConv> {
 
 }  // namespace
 
+std::vector<at::Tensor> causal_conv1d_pieces(const at::Tensor& rows, int64_t first, const at::Tensor& weight,
+                                             const at::Tensor& bias, const PackedLayout& layout,
+                                             const std::vector<Columns>& pieces, Path path) {
+  const int64_t last = first + weight.size(0);
+  if (rows.dim() != 2 || first < 0 || last > rows.size(1)) {
+    std::ostringstream message;
+    message << "causal_conv1d_pieces: rows " << rows.sizes() << " have no columns " << first << " to "
+            << last;
+    throw std::invalid_argument(message.str());
+  }
+  int64_t convolved_pieces = 0;
+  for (const Columns& piece : pieces) {
+    const bool convolved = piece.begin >= first && piece.end() <= last;
+    convolved_pieces += convolved;
+    const bool apart = piece.end() <= first || piece.begin >= last;
+    if (piece.begin >= 0 && piece.end() <= rows.size(1) && (convolved || apart)) continue;
+    throw std::invalid_argument("causal_conv1d_pieces: columns " + std::to_string(piece.begin) + " to " +
+                                std::to_string(piece.end()) + " lie over an edge of those from " +
+                                std::to_string(first) + " to " + std::to_string(last));
+  }
+  if (convolved_pieces > kMostConvolvedPieces)
+    throw std::invalid_argument("causal_conv1d_pieces: " + std::to_string(convolved_pieces) + " pieces of " +
+                                "convolved columns, at most " + std::to_string(kMostConvolvedPieces));
+#ifdef HAX_CUDA
+  if (use_cuda_kernel(path, rows) && has_causal_conv1d_cuda(weight)) {
+    check(rows.narrow(1, first, weight.size(0)), weight, bias, layout.total());
+    return causal_conv1d_cuda(rows, first, weight, bias, layout, pieces);
+  }
+#endif
+  const at::Tensor y = causal_conv1d(rows.narrow(1, first, weight.size(0)), weight, bias, layout, path);
+  std::vector<at::Tensor> out;
+  for (const Columns& piece : pieces) {
+    const bool convolved = piece.begin >= first && piece.end() <= last;
+    out.push_back(convolved ? y.narrow(1, piece.begin - first, piece.count)
+                            : rows.narrow(1, piece.begin, piece.count));
+  }
+  return out;
+}
+
 at::Tensor causal_conv1d(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                          const PackedLayout& layout, Path path) {
   check(x, weight, bias, layout.total());
   if (path == Path::reference) return reference(x, weight, bias, layout);
 #ifdef HAX_CUDA
   if (use_cuda_kernel(path, x) && has_causal_conv1d_cuda(weight))
-    return causal_conv1d_cuda(x, weight, bias, layout);
+    return causal_conv1d_cuda(x, 0, weight, bias, layout, {{0, x.size(1)}})[0];
 #endif
   if (!use_cpu_kernel(path, x) || weight.size(1) > cpu::kConvWidest)
     return composite(x, weight, bias, layout);

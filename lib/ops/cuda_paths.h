@@ -2,7 +2,9 @@
 // HAX_CUDA is on. Same contracts as the ops themselves. Only their dispatch points call these.
 #pragma once
 
+#include "lib/ops/columns.h"
 #include "lib/ops/cross_entropy.h"
+#include "lib/ops/gate.h"
 #include "lib/ops/key_scores.h"
 #include "lib/ops/key_set.h"
 #include "lib/ops/layout.h"
@@ -20,13 +22,17 @@ inline bool use_cuda_kernel(Path path, const at::Tensor& x) {
 }
 
 bool has_causal_conv1d_cuda(const at::Tensor& weight);
-at::Tensor causal_conv1d_cuda(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                              const PackedLayout& layout);
+std::vector<at::Tensor> causal_conv1d_cuda(const at::Tensor& rows, int64_t first, const at::Tensor& weight,
+                                           const at::Tensor& bias, const PackedLayout& layout,
+                                           const std::vector<Columns>& pieces);
 
-// z undefined: the plain norm. `out`: dtype of the result.
-bool has_rms_norm_cuda(const at::Tensor& x, const at::Tensor& z, at::ScalarType out);
-at::Tensor rms_norm_cuda(const at::Tensor& x, const at::Tensor& z, const at::Tensor& weight, double eps,
-                         at::ScalarType out);
+// `out`: dtype of the result.
+bool has_rms_norm_cuda(const at::Tensor& x, at::ScalarType out);
+at::Tensor rms_norm_cuda(const at::Tensor& x, const at::Tensor& weight, double eps, at::ScalarType out);
+
+// weight undefined: no norm.
+bool has_gate_cuda(const GateInputs& in);
+at::Tensor gate_cuda(const GateInputs& in, const at::Tensor& weight, double eps);
 
 bool has_key_scores_cuda(const at::Tensor& K, const at::Tensor& summary, const ScoreMlp& mlp);
 at::Tensor key_scores_cuda(const at::Tensor& K, const at::Tensor& summary, const ScoreMlp& mlp,

@@ -35,6 +35,10 @@ template <class T>
 cuda::Rows<const T> device_rows(const at::Tensor& rows) {
   return {device_data<T>(rows), rows.stride(0)};
 }
+template <class T>
+cuda::Rows<T> mutable_device_rows(const at::Tensor& rows) {
+  return {mutable_device_data<T>(rows), rows.stride(0)};
+}
 
 // f(T()) with the element type of x.
 template <class F>

@@ -96,8 +96,7 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, P
   if (use_cpu_kernel(path, x))
     return CpuNorm::apply(x, std::optional<at::Tensor>(), weight.to(at::kFloat), eps).to(type);
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, x) && has_rms_norm_cuda(x, x, type))
-    return rms_norm_cuda(x, {}, weight, eps, type);
+  if (use_cuda_kernel(path, x) && has_rms_norm_cuda(x, type)) return rms_norm_cuda(x, weight, eps, type);
 #endif
   return in_tensor_operations(x.to(compute_type(x)), weight, eps, path).to(type);
 }
@@ -108,8 +107,7 @@ at::Tensor gated_rms_norm(const at::Tensor& x, const at::Tensor& z, const at::Te
   if (use_cpu_kernel(path, x))
     return CpuNorm::apply(x, std::optional<at::Tensor>(z.to(at::kFloat)), weight.to(at::kFloat), eps);
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, x) && has_rms_norm_cuda(x, z, x.scalar_type()))
-    return rms_norm_cuda(x, z, weight, eps, x.scalar_type());
+  if (use_cuda_kernel(path, x) && has_gate_cuda({x, z})) return gate_cuda({x, z}, weight, eps);
 #endif
   const auto type = compute_type(x);
   return in_tensor_operations(x.to(type) * at::silu(z.to(type)), weight, eps, path).to(x.scalar_type());

@@ -1,7 +1,5 @@
 #include "lib/ops/cuda/rms_norm.h"
 
-#include <optional>
-
 #include "lib/ops/cuda_tensors.h"
 
 namespace hax::ops {
@@ -30,19 +28,18 @@ at::Tensor paired_rows(const at::Tensor& x) {
 
 class CudaNorm : public torch::autograd::Function<CudaNorm> {
  public:
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const std::optional<at::Tensor>& z,
-                            const at::Tensor& weight, double eps, int64_t out) {
-    const at::Tensor x_rows = paired_rows(x), z_rows = z ? paired_rows(*z) : at::Tensor();
-    const at::Tensor w = weight.contiguous();
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, double eps,
+                            int64_t out) {
+    const at::Tensor x_rows = paired_rows(x), w = weight.contiguous();
     const auto type = static_cast<at::ScalarType>(out);
     const at::Tensor y = at::empty(x.sizes(), x.options().dtype(type));
     with_types(x, type, [&](auto in_element, auto out_element) {
       using X = decltype(in_element);
       using Y = decltype(out_element);
-      cuda::norm_forward<X, Y>(shape_of(x_rows, eps), device_rows<X>(x_rows), rows_or_none<X>(z_rows),
-                               device_data<float>(w), mutable_device_data<Y>(y), cuda_stream());
+      cuda::norm_forward<X, Y>(shape_of(x_rows, eps), device_rows<X>(x_rows), device_data<float>(w),
+                               mutable_device_data<Y>(y), cuda_stream());
     });
-    ctx->save_for_backward({x_rows, z_rows, w});
+    ctx->save_for_backward({x_rows, w});
     ctx->saved_data["eps"] = eps;
     ctx->saved_data["out"] = out;
     return y;
@@ -50,46 +47,38 @@ class CudaNorm : public torch::autograd::Function<CudaNorm> {
 
   static variable_list backward(AutogradContext* ctx, variable_list gradients) {
     const auto saved = ctx->get_saved_variables();
-    const at::Tensor &x = saved[0], &z = saved[1], &w = saved[2];
+    const at::Tensor &x = saved[0], &w = saved[1];
     const auto shape = shape_of(x, ctx->saved_data["eps"].toDouble());
     const at::Tensor dy = paired_rows(gradients[0]);
     const at::Tensor dx = at::empty(x.sizes(), x.options()), dw = at::empty(w.sizes(), w.options());
-    const at::Tensor dz = z.defined() ? at::empty(x.sizes(), x.options()) : at::Tensor();
     const at::Tensor work = device_scratch(cuda::norm_scratch_bytes(shape), x);
     with_types(x, static_cast<at::ScalarType>(ctx->saved_data["out"].toInt()),
                [&](auto in_element, auto out_element) {
                  using X = decltype(in_element);
                  using Y = decltype(out_element);
-                 cuda::norm_backward<X, Y>(
-                     shape, device_rows<X>(x), rows_or_none<X>(z), device_data<float>(w), device_rows<Y>(dy),
-                     mutable_device_data<X>(dx), z.defined() ? mutable_device_data<X>(dz) : nullptr,
-                     mutable_device_data<float>(dw), work.mutable_data_ptr(), cuda_stream());
+                 cuda::norm_backward<X, Y>(shape, device_rows<X>(x), device_data<float>(w),
+                                           device_rows<Y>(dy), mutable_device_data<X>(dx),
+                                           mutable_device_data<float>(dw), work.mutable_data_ptr(),
+                                           cuda_stream());
                });
-    return {dx, dz, dw, at::Tensor(), at::Tensor()};
+    return {dx, dw, at::Tensor(), at::Tensor()};
   }
 
  private:
   static cuda::NormShape shape_of(const at::Tensor& x, double eps) {
     return {x.size(0), x.size(1), static_cast<float>(eps)};
   }
-  template <class X>
-  static cuda::Rows<const X> rows_or_none(const at::Tensor& z) {
-    return z.defined() ? device_rows<X>(z) : cuda::Rows<const X>{nullptr, 0};
-  }
 };
 
 }  // namespace
 
-bool has_rms_norm_cuda(const at::Tensor& x, const at::Tensor& z, at::ScalarType out) {
-  const auto type = x.scalar_type();
-  return z.scalar_type() == type && (out == type || (type == at::kFloat && out == at::kBFloat16)) &&
+bool has_rms_norm_cuda(const at::Tensor& x, at::ScalarType out) {
+  return (out == x.scalar_type() || (x.scalar_type() == at::kFloat && out == at::kBFloat16)) &&
          x.size(1) % 2 == 0 && x.size(1) <= cuda::kNormWidest;
 }
 
-at::Tensor rms_norm_cuda(const at::Tensor& x, const at::Tensor& z, const at::Tensor& weight, double eps,
-                         at::ScalarType out) {
-  return CudaNorm::apply(x, z.defined() ? std::optional(z) : std::nullopt, weight.to(at::kFloat), eps,
-                         static_cast<int64_t>(out));
+at::Tensor rms_norm_cuda(const at::Tensor& x, const at::Tensor& weight, double eps, at::ScalarType out) {
+  return CudaNorm::apply(x, weight.to(at::kFloat), eps, static_cast<int64_t>(out));
 }
 
 }  // namespace hax::ops

@@ -1,5 +1,6 @@
 #include "lib/ops/selective_scan.h"
 
+#include "lib/ops/columns.h"
 #include "lib/ops/cuda/selective_scan.h"
 #include "lib/ops/cuda_tensors.h"
 
@@ -42,20 +43,26 @@ class CudaScan : public torch::autograd::Function<CudaScan> {
     const auto device = cuda_layout(layout);
     const at::Tensor dy = as_rows(gradients[0]);
     const at::Tensor du = at::empty(u.sizes(), u.options()), ddelta = at::empty_like(du);
-    const at::Tensor dB = at::empty({u.size(0), shape.N}, u.options()), dC = at::empty_like(dB);
-    const at::Tensor dA = at::empty_like(A), dD = at::empty({shape.channels}, A.options()),
-                     ddt_bias = at::empty_like(dD);
+    ColumnGradients buffers;
+    const at::Tensor dB = buffers.like(saved[2]), dC = buffers.like(saved[3]);
+    const at::Tensor by_channel = at::empty({A.numel() + 2 * shape.channels}, A.options());
     const at::Tensor work = device_scratch(cuda::scan_backward_scratch_bytes(device, shape), u);
     with_element_type(u, [&](auto element) {
       using T = decltype(element);
-      const cuda::ScanGradient<T> out{mutable_device_data<T>(du),          mutable_device_data<T>(ddelta),
-                                      mutable_device_data<T>(dB),          mutable_device_data<T>(dC),
-                                      mutable_device_data<float>(dA),      mutable_device_data<float>(dD),
-                                      mutable_device_data<float>(ddt_bias)};
+      const cuda::ScanGradient<T> out{mutable_device_data<T>(du), mutable_device_data<T>(ddelta),
+                                      mutable_device_rows<T>(dB), mutable_device_rows<T>(dC),
+                                      mutable_device_data<float>(by_channel)};
       cuda::scan_backward<T>(device, shape, kernel_input<T>(saved), device_data<float>(states),
                              device_rows<T>(dy), out, work.mutable_data_ptr(), cuda_stream());
     });
-    return {du, ddelta, dA, dB, dC, dD, ddt_bias, at::Tensor()};
+    return {du,
+            ddelta,
+            by_channel.narrow(0, 0, A.numel()).view(A.sizes()),
+            dB,
+            dC,
+            by_channel.narrow(0, A.numel(), shape.channels),
+            by_channel.narrow(0, A.numel() + shape.channels, shape.channels),
+            at::Tensor()};
   }
 
  private:

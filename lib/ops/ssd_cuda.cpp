@@ -1,5 +1,6 @@
 #include "lib/ops/ssd.h"
 
+#include "lib/ops/columns.h"
 #include "lib/ops/cuda/ssd.h"
 #include "lib/ops/cuda_tensors.h"
 
@@ -44,22 +45,21 @@ class CudaSsd : public torch::autograd::Function<CudaSsd> {
     const at::Tensor &x = saved[0], &states = saved[7];
     const int64_t T_rows = x.size(0);
     const at::Tensor dy = as_rows(gradients[0]);
-    const at::Tensor dx = at::empty({T_rows, shape.H, shape.P}, x.options());
+    ColumnGradients buffers;
+    const at::Tensor dx = buffers.like(x), dB = buffers.like(saved[2]), dC = buffers.like(saved[3]);
     const at::Tensor ddt = at::empty({T_rows, shape.H}, x.options());
-    const at::Tensor dB = at::empty({T_rows, shape.G, shape.N}, x.options()), dC = at::empty_like(dB);
-    const at::Tensor dA = at::empty({shape.H}, saved[4].options()), dD = at::empty_like(dA),
-                     ddt_bias = at::empty_like(dA);
+    const at::Tensor by_head = at::empty({3, shape.H}, saved[4].options());
     with_element_type(x, [&](auto element) {
       using T = decltype(element);
       const at::Tensor work = device_scratch(cuda::ssd_backward_scratch_bytes<T>(device, shape), x);
-      const cuda::SsdGradient<T> out{mutable_device_data<T>(dx),          mutable_device_data<T>(ddt),
-                                     mutable_device_data<T>(dB),          mutable_device_data<T>(dC),
-                                     mutable_device_data<float>(dA),      mutable_device_data<float>(dD),
-                                     mutable_device_data<float>(ddt_bias)};
+      const cuda::SsdGradient<T> out{mutable_device_rows<T>(dx), mutable_device_rows<T>(dB),
+                                     mutable_device_rows<T>(dC), mutable_device_data<T>(ddt),
+                                     mutable_device_data<float>(by_head)};
       cuda::ssd_backward<T>(device, shape, kernel_input<T>(saved), device_data<T>(states), device_rows<T>(dy),
                             out, work.mutable_data_ptr(), cuda_stream());
     });
-    return {dx, ddt, dA, dB, dC, dD, ddt_bias, at::Tensor()};
+    return {dx.view({T_rows, shape.H, shape.P}), ddt,        by_head[0], dB.view({T_rows, shape.G, shape.N}),
+            dC.view({T_rows, shape.G, shape.N}), by_head[1], by_head[2], at::Tensor()};
   }
 
  private:

@@ -1,6 +1,7 @@
 #include "lib/ops/causal_conv1d.h"
 
 #include "tests/catch.h"
+#include "tests/ops/gpu_checks.h"
 #include "tests/ops/tensors.h"
 
 namespace hax {
@@ -163,20 +164,104 @@ TEST_CASE("causal_conv1d refuses shapes that do not fit") {
                   std::invalid_argument);
 }
 
-TEST_CASE("causal_conv1d on a GPU agrees with the fp64 reference", "[gpu]") {
-  const std::vector<int64_t> lengths{100, 1, 64, 3};
-  const auto host = test::layout_of(lengths);
-  const auto device = test::layout_of(lengths, 0, at::kCUDA);
-  for (const auto& [dtype, tolerance] : {std::pair{at::kFloat, 3e-6}, std::pair{at::kBFloat16, 4e-3}}) {
-    CAPTURE(at::toString(dtype));
-    const auto inputs = test::converted(random_inputs(host.total(), 48, 4, 11), dtype);
-    const auto upstream = test::random_normal({host.total(), 48}, 12, dtype);
-    const auto expected = test::output_and_gradients(conv_on(host, Path::reference),
-                                                     test::converted(inputs, at::kDouble), upstream);
-    check_close(test::output_and_gradients(conv_on(device, Path::automatic),
-                                           test::converted(inputs, dtype, at::kCUDA), upstream),
-                expected, tolerance);
+// {rows, weight, bias} -> the pieces side by side.
+test::TensorFunction pieces_on(const ops::PackedLayout& layout, Path path, int64_t first,
+                               const std::vector<ops::Columns>& pieces) {
+  return [&layout, path, first, pieces](const Tensors& in) {
+    return at::cat(ops::causal_conv1d_pieces(in[0], first, in[1], in[2], layout, pieces, path), 1);
+  };
+}
+
+// Rows of 4 + 12 + 4 columns, those in the middle convolved: each once, some of them more often, and not all.
+struct Pieces {
+  int64_t first = 4;
+  std::vector<ops::Columns> columns;
+  int64_t total() const {
+    int64_t sum = 0;
+    for (const auto& piece : columns) sum += piece.count;
+    return sum;
   }
+};
+const Pieces kPieces[] = {{4, {{0, 4}, {4, 12}, {16, 4}}},
+                          {4, {{16, 4}, {4, 8}, {12, 2}, {14, 2}, {4, 8}, {0, 4}, {6, 3}}},
+                          {4, {{5, 4}, {0, 2}}},
+                          {8, {{0, 8}, {8, 12}, {8, 12}, {8, 12}, {8, 12}}},
+                          {0, {{12, 8}, {0, 12}, {0, 12}}}};
+
+TEST_CASE("pieces of convolved and other columns are the convolution and slices") {
+  const auto layout = test::layout_of({9, 1, 20});
+  for (const Pieces& p : kPieces) {
+    Tensors inputs = random_inputs(30, 20, 4, 40);
+    inputs[1] = inputs[1].narrow(0, 0, 12), inputs[2] = inputs[2].narrow(0, 0, 12);
+    const auto upstream = test::random_normal({30, p.total()}, 50);
+    const auto by_hand = [&](const Tensors& in) {
+      const at::Tensor y =
+          ops::causal_conv1d(in[0].narrow(1, p.first, 12), in[1], in[2], layout, Path::reference);
+      const at::Tensor all =
+          at::cat({in[0].narrow(1, 0, p.first), y, in[0].narrow(1, p.first + 12, 8 - p.first)}, 1);
+      Tensors parts;
+      for (const auto& piece : p.columns) parts.push_back(all.narrow(1, piece.begin, piece.count));
+      return at::cat(parts, 1);
+    };
+    check_close(
+        test::output_and_gradients(pieces_on(layout, Path::composite, p.first, p.columns), inputs, upstream),
+        test::output_and_gradients(by_hand, inputs, upstream), 1e-12);
+    check_close(test::output_and_gradients(pieces_on(layout, Path::automatic, p.first, p.columns),
+                                           test::converted(inputs, at::kFloat), upstream),
+                test::output_and_gradients(by_hand, inputs, upstream), 3e-6);
+  }
+}
+
+TEST_CASE("pieces over an edge of the convolved columns are refused") {
+  const auto layout = test::layout_of({4});
+  const auto cut = [&](const std::vector<ops::Columns>& pieces) {
+    return ops::causal_conv1d_pieces(at::ones({4, 8}), 2, at::ones({4, 3}), at::ones({4}), layout, pieces);
+  };
+  CHECK_THROWS_AS(cut({{0, 3}}), std::invalid_argument);
+  CHECK_THROWS_AS(cut({{5, 2}}), std::invalid_argument);
+  CHECK_THROWS_AS(cut({{7, 2}}), std::invalid_argument);
+  CHECK_THROWS_AS(cut(std::vector<ops::Columns>(ops::kMostConvolvedPieces + 1, {2, 4})),
+                  std::invalid_argument);
+}
+
+const std::vector<std::string> kNames{"y", "dx", "dweight", "dbias"};
+
+TEST_CASE("causal_conv1d on a GPU agrees with the fp64 reference", "[gpu]") {
+  const test::OpOn op = [](const ops::PackedLayout& layout, Path path) { return conv_on(layout, path); };
+  uint32_t seed = 300;
+  for (const std::vector<int64_t>& lengths : std::vector<std::vector<int64_t>>{
+           {100, 1, 64, 3}, {1}, {1, 1, 2}, {400}, {15, 16, 17, 18, 130, 2, 300}}) {
+    for (const int64_t channels : {48, 192, 1, 63}) {
+      for (const int64_t width : {1, 2, 3, 4}) {
+        CAPTURE(lengths, channels, width);
+        const auto inputs = random_inputs(test::layout_of(lengths).total(), channels, width, seed += 10);
+        const auto upstream = test::random_normal(inputs[0].sizes(), seed + 5);
+        for (const auto dtype : {at::kFloat, at::kBFloat16})
+          test::check_on_gpu(op, lengths, inputs, upstream, kNames, dtype, 3e-6);
+      }
+    }
+  }
+}
+
+TEST_CASE("pieces on a GPU agree with the fp64 reference", "[gpu]") {
+  for (const Pieces& p : kPieces) {
+    const test::OpOn op = [&p](const ops::PackedLayout& layout, Path path) {
+      return pieces_on(layout, path, p.first, p.columns);
+    };
+    Tensors inputs = random_inputs(230, 20, 4, 60);
+    inputs[1] = inputs[1].narrow(0, 0, 12), inputs[2] = inputs[2].narrow(0, 0, 12);
+    const auto upstream = test::random_normal({230, p.total()}, 61);
+    for (const auto dtype : {at::kFloat, at::kBFloat16})
+      test::check_on_gpu(op, {100, 1, 129}, inputs, upstream, kNames, dtype, 3e-6);
+  }
+}
+
+TEST_CASE("causal_conv1d on a GPU leaves zeros behind the last sequence", "[gpu]") {
+  const test::OpOn op = [](const ops::PackedLayout& layout, Path path) { return conv_on(layout, path); };
+  const auto inputs = random_inputs(200, 64, 4, 90);
+  const auto upstream = test::random_normal({200, 64}, 91, at::kFloat).to(at::kCUDA);
+  for (const int64_t used : {80, 64, 199})
+    test::check_rows_behind_the_end(op, inputs, {true, false, false}, upstream, used);
 }
 
 }  // namespace

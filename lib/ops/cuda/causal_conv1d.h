@@ -5,7 +5,7 @@
 
 namespace hax::ops::cuda {
 
-constexpr int64_t kConvWidest = 8;
+constexpr int64_t kConvWidest = 4;
 
 struct ConvShape {
   int64_t channels;
@@ -17,13 +17,27 @@ template <class T>
 void conv_forward(const Layout& layout, const ConvShape& shape, Rows<const T> x, const float* weight,
                   const float* bias, T* y, cudaStream_t stream);
 
+// The gradient of y is the sum of up to kConvSources matrices, each of columns [begin, end) of y.
+constexpr int kConvSources = 6;
+template <class T>
+struct ConvSource {
+  Rows<const T> rows;
+  int begin, end;
+};
+template <class T>
+struct ConvUpstream {
+  ConvSource<T> source[kConvSources];
+  int count;
+};
+
 // Bytes of scratch that conv_backward needs.
 int64_t conv_scratch_bytes(const Layout& layout, const ConvShape& shape);
 
-// dx contiguous; dweight (channels, width), dbias (channels) fp32, summed in a fixed order.
+// sums fp32: the gradient of the taps (channels, width) and, behind it, of the bias (channels), summed in a
+// fixed order.
 template <class T>
 void conv_backward(const Layout& layout, const ConvShape& shape, Rows<const T> x, const float* weight,
-                   const float* bias, Rows<const T> dy, T* dx, float* dweight, float* dbias, void* scratch,
+                   const float* bias, const ConvUpstream<T>& upstream, Rows<T> dx, float* sums, void* scratch,
                    cudaStream_t stream);
 
 }  // namespace hax::ops::cuda

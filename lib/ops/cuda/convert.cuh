@@ -44,6 +44,6 @@ __device__ __forceinline__ void store_pair(__nv_bfloat16* to, int p, int columns
   }
 }
 
-__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }
+__device__ __forceinline__ float sigmoid(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
 
 }  // namespace hax::ops::cuda

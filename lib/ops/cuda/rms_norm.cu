@@ -1,8 +1,8 @@
 // A warp a row, each lane N pairs of neighbouring features in registers. In the backward pass a block walks
 // its share of the rows and leaves one partial sum of dweight, added up by a second kernel in block order.
+#include "lib/ops/cuda/column_sums.cuh"
 #include "lib/ops/cuda/convert.cuh"
 #include "lib/ops/cuda/rms_norm.h"
-#include "lib/ops/cuda/warp.cuh"
 
 namespace hax::ops::cuda {
 namespace {
@@ -19,28 +19,14 @@ __device__ __forceinline__ void store_pair(__nv_bfloat16* p, float2 x) {
   *reinterpret_cast<__nv_bfloat162*>(p) = __floats2bfloat162_rn(x.x, x.y);
 }
 
-__device__ __forceinline__ float silu(float x) { return x * sigmoid(x); }
-__device__ __forceinline__ float silu_slope(float x) {
-  const float s = sigmoid(x);
-  return s * (1.0f + x * (1.0f - s));
-}
-
-// Row of u = x or x * SiLU(z), and the sum of squares.
+// A row, and the sum of its squares.
 template <int N, class X>
-__device__ __forceinline__ float load_row(float2 (&u)[N], float2 (&gate)[N], Rows<const X> x, Rows<const X> z,
-                                          int64_t row, int d, int lane) {
+__device__ __forceinline__ float load_row(float2 (&u)[N], Rows<const X> x, int64_t row, int d, int lane) {
   float square = 0.0f;
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     const int c = 2 * (lane + 32 * i);
-    u[i] = gate[i] = make_float2(0.0f, 0.0f);
-    if (c >= d) continue;
-    u[i] = load_pair(x.data + row * x.stride + c);
-    if (z.data) {
-      gate[i] = load_pair(z.data + row * z.stride + c);
-      u[i].x *= silu(gate[i].x);
-      u[i].y *= silu(gate[i].y);
-    }
+    u[i] = c < d ? load_pair(x.data + row * x.stride + c) : make_float2(0.0f, 0.0f);
     square += u[i].x * u[i].x + u[i].y * u[i].y;
   }
   return warp_sum(square);
@@ -48,13 +34,13 @@ __device__ __forceinline__ float load_row(float2 (&u)[N], float2 (&gate)[N], Row
 
 template <int N, class X, class Y>
 __global__ void __launch_bounds__(kWarps * 32)
-    forward_kernel(int64_t rows, int d, float eps, Rows<const X> x, Rows<const X> z,
-                   const float* __restrict__ weight, Y* __restrict__ y) {
+    forward_kernel(int64_t rows, int d, float eps, Rows<const X> x, const float* __restrict__ weight,
+                   Y* __restrict__ y) {
   const int lane = threadIdx.x % 32;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (row >= rows) return;
-  float2 u[N], gate[N];
-  const float scale = rsqrtf(load_row(u, gate, x, z, row, d, lane) / static_cast<float>(d) + eps);
+  float2 u[N];
+  const float scale = rsqrtf(load_row(u, x, row, d, lane) / static_cast<float>(d) + eps);
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     const int c = 2 * (lane + 32 * i);
@@ -67,9 +53,8 @@ __global__ void __launch_bounds__(kWarps * 32)
 // parts (blocks, d). With r = 1 / rms: du = r (w dy) - u r^3 mean(u w dy).
 template <int N, class X, class Y>
 __global__ void __launch_bounds__(kWarps * 32)
-    backward_kernel(int64_t rows, int d, float eps, Rows<const X> x, Rows<const X> z,
-                    const float* __restrict__ weight, Rows<const Y> dy, X* __restrict__ dx,
-                    X* __restrict__ dz, float* __restrict__ parts) {
+    backward_kernel(int64_t rows, int d, float eps, Rows<const X> x, const float* __restrict__ weight,
+                    Rows<const Y> dy, X* __restrict__ dx, float* __restrict__ parts) {
   extern __shared__ float shared[];  // (kWarps, d)
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   float2 w[N], dw[N];
@@ -82,8 +67,8 @@ __global__ void __launch_bounds__(kWarps * 32)
   const float mean_of = 1.0f / static_cast<float>(d);
   for (int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + warp; row < rows;
        row += static_cast<int64_t>(gridDim.x) * kWarps) {
-    float2 u[N], gate[N], g[N];
-    const float scale = rsqrtf(load_row(u, gate, x, z, row, d, lane) * mean_of + eps);
+    float2 u[N], g[N];
+    const float scale = rsqrtf(load_row(u, x, row, d, lane) * mean_of + eps);
     float dot = 0.0f;
 #pragma unroll
     for (int i = 0; i < N; ++i) {
@@ -100,15 +85,8 @@ __global__ void __launch_bounds__(kWarps * 32)
     for (int i = 0; i < N; ++i) {
       const int c = 2 * (lane + 32 * i);
       if (c >= d) continue;
-      const float2 du = make_float2(g[i].x * scale - u[i].x * pull, g[i].y * scale - u[i].y * pull);
-      if (!z.data) {
-        store_pair(dx + row * d + c, du);
-        continue;
-      }
-      const float2 own = load_pair(x.data + row * x.stride + c);
-      store_pair(dx + row * d + c, make_float2(du.x * silu(gate[i].x), du.y * silu(gate[i].y)));
-      store_pair(dz + row * d + c,
-                 make_float2(du.x * own.x * silu_slope(gate[i].x), du.y * own.y * silu_slope(gate[i].y)));
+      store_pair(dx + row * d + c,
+                 make_float2(g[i].x * scale - u[i].x * pull, g[i].y * scale - u[i].y * pull));
     }
   }
 #pragma unroll
@@ -122,15 +100,6 @@ __global__ void __launch_bounds__(kWarps * 32)
     for (int k = 0; k < kWarps; ++k) sum += shared[k * d + c];
     parts[static_cast<int64_t>(blockIdx.x) * d + c] = sum;
   }
-}
-
-__global__ void sum_kernel(const float* __restrict__ parts, int blocks, int d, float* __restrict__ dweight) {
-  const int c = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
-  if (c >= d) return;
-  float sum = 0.0f;
-  for (int b = threadIdx.x % 32; b < blocks; b += 32) sum += parts[static_cast<int64_t>(b) * d + c];
-  sum = warp_sum(sum);
-  if (threadIdx.x % 32 == 0) dweight[c] = sum;
 }
 
 int64_t backward_blocks(const NormShape& shape) {
@@ -155,12 +124,11 @@ void with_pairs(int64_t d, const F& f) {
 }  // namespace
 
 template <class X, class Y>
-void norm_forward(const NormShape& shape, Rows<const X> x, Rows<const X> z, const float* weight, Y* y,
-                  cudaStream_t stream) {
+void norm_forward(const NormShape& shape, Rows<const X> x, const float* weight, Y* y, cudaStream_t stream) {
   with_pairs(shape.d, [&](auto n) {
     forward_kernel<decltype(n)::value, X, Y>
         <<<static_cast<unsigned>(ceil_div(shape.rows, kWarps)), kWarps * 32, 0, stream>>>(
-            shape.rows, static_cast<int>(shape.d), shape.eps, x, z, weight, y);
+            shape.rows, static_cast<int>(shape.d), shape.eps, x, weight, y);
   });
   check_launch("norm_forward", shape_text(shape));
 }
@@ -170,27 +138,24 @@ int64_t norm_scratch_bytes(const NormShape& shape) {
 }
 
 template <class X, class Y>
-void norm_backward(const NormShape& shape, Rows<const X> x, Rows<const X> z, const float* weight,
-                   Rows<const Y> dy, X* dx, X* dz, float* dweight, void* scratch, cudaStream_t stream) {
+void norm_backward(const NormShape& shape, Rows<const X> x, const float* weight, Rows<const Y> dy, X* dx,
+                   float* dweight, void* scratch, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>(backward_blocks(shape));
   const int d = static_cast<int>(shape.d);
   auto* parts = static_cast<float*>(scratch);
   with_pairs(shape.d, [&](auto n) {
     backward_kernel<decltype(n)::value, X, Y>
-        <<<blocks, kWarps * 32, kWarps * shape.d * sizeof(float), stream>>>(shape.rows, d, shape.eps, x, z,
-                                                                            weight, dy, dx, dz, parts);
+        <<<blocks, kWarps * 32, kWarps * shape.d * sizeof(float), stream>>>(shape.rows, d, shape.eps, x,
+                                                                            weight, dy, dx, parts);
   });
   check_launch("norm_backward", shape_text(shape));
-  sum_kernel<<<static_cast<unsigned>(ceil_div(d, kWarps)), kWarps * 32, 0, stream>>>(
-      parts, static_cast<int>(blocks), d, dweight);
-  check_launch("norm_backward's sums", shape_text(shape));
+  column_sums("norm_backward's sums", parts, blocks, d, dweight, stream);
 }
 
-#define HAX_INSTANTIATE(X, Y)                                                                        \
-  template void norm_forward<X, Y>(const NormShape&, Rows<const X>, Rows<const X>, const float*, Y*, \
-                                   cudaStream_t);                                                    \
-  template void norm_backward<X, Y>(const NormShape&, Rows<const X>, Rows<const X>, const float*,    \
-                                    Rows<const Y>, X*, X*, float*, void*, cudaStream_t);
+#define HAX_INSTANTIATE(X, Y)                                                                         \
+  template void norm_forward<X, Y>(const NormShape&, Rows<const X>, const float*, Y*, cudaStream_t);  \
+  template void norm_backward<X, Y>(const NormShape&, Rows<const X>, const float*, Rows<const Y>, X*, \
+                                    float*, void*, cudaStream_t);
 HAX_INSTANTIATE(float, float)
 HAX_INSTANTIATE(float, __nv_bfloat16)
 HAX_INSTANTIATE(__nv_bfloat16, __nv_bfloat16)

@@ -1,4 +1,4 @@
-// Root-mean-square norms (lib/ops/rms_norm.h), plain and gated, forward and backward.
+// Root-mean-square norms (lib/ops/rms_norm.h), forward and backward.
 #pragma once
 
 #include "lib/ops/cuda/launch.h"
@@ -12,17 +12,15 @@ struct NormShape {
 };
 constexpr int64_t kNormWidest = 2048;
 
-// y = x / rms(x) * weight, with z: x * SiLU(z) in place of x. X, Z, Y: float or __nv_bfloat16; weight fp32;
-// z.data may be null. y contiguous.
+// y = x / rms(x) * weight. X, Y: float or __nv_bfloat16; weight fp32. y contiguous.
 template <class X, class Y>
-void norm_forward(const NormShape& shape, Rows<const X> x, Rows<const X> z, const float* weight, Y* y,
-                  cudaStream_t stream);
+void norm_forward(const NormShape& shape, Rows<const X> x, const float* weight, Y* y, cudaStream_t stream);
 
 int64_t norm_scratch_bytes(const NormShape& shape);
 
-// dx, dz (null without z) contiguous; dweight (d) fp32, summed in a fixed order.
+// dx contiguous; dweight (d) fp32, summed in a fixed order.
 template <class X, class Y>
-void norm_backward(const NormShape& shape, Rows<const X> x, Rows<const X> z, const float* weight,
-                   Rows<const Y> dy, X* dx, X* dz, float* dweight, void* scratch, cudaStream_t stream);
+void norm_backward(const NormShape& shape, Rows<const X> x, const float* weight, Rows<const Y> dy, X* dx,
+                   float* dweight, void* scratch, cudaStream_t stream);
 
 }  // namespace hax::ops::cuda

@@ -21,11 +21,12 @@ struct ScanInput {
   const float *D, *dt_bias;  // (channels)
 };
 
-// All contiguous, in the shapes of the inputs.
+// du and ddelta contiguous; by_channel: that of A (channels, N), and behind it of D and of dt_bias.
 template <class T>
 struct ScanGradient {
-  T *du, *ddelta, *dB, *dC;
-  float *dA, *dD, *ddt_bias;
+  T *du, *ddelta;
+  Rows<T> dB, dC;
+  float* by_channel;
 };
 
 // Floats of the states at the chunks' beginnings, which the backward pass reads.

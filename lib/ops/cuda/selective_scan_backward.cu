@@ -1,5 +1,6 @@
 // Backward: the gradients of the states at the chunks' ends, and then each chunk's gradients. Inside a chunk
 // the state is kept every few steps, and the steps between are recomputed on the way back.
+#include "lib/ops/cuda/column_sums.cuh"
 #include "lib/ops/cuda/selective_scan_chunk.cuh"
 
 namespace hax::ops::cuda {
@@ -219,39 +220,16 @@ __global__ void __launch_bounds__(kThreads, S <= 4 ? 2 : 1)
 
 // dB and dC (rows, N): keys summed over blocks.
 template <class T>
-__global__ void keys_kernel(ScanPlan plan, const float* __restrict__ keys, T* __restrict__ dB,
-                            T* __restrict__ dC) {
+__global__ void keys_kernel(ScanPlan plan, const float* __restrict__ keys, Rows<T> dB, Rows<T> dC) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;
   const int64_t size = plan.layout.rows * 2 * plan.N;
   if (i >= size) return;
   float sum = 0.0f;
   for (int block = 0; block < plan.blocks; ++block) sum += keys[block * size + i];
   const int64_t row = i / (2 * plan.N), value = i % (2 * plan.N);
-  (value < plan.N ? dB + value : dC + value - plan.N)[row * plan.N] = from_float<T>(sum);
-}
-
-// Sums by_channel over chunks: thread (x, y) of a block adds chunks y, y + 32, ... of output x; then the 32
-// sums are added as a tree.
-__global__ void __launch_bounds__(1024)
-    channels_kernel(ScanPlan plan, const float* __restrict__ by_channel, float* __restrict__ dA,
-                    float* __restrict__ dD, float* __restrict__ dbias) {
-  __shared__ float sums[32][33];
-  const int outputs = (plan.N + 2) * plan.channels, output = blockIdx.x * 32 + threadIdx.x;
-  float sum = 0.0f;
-  if (output < outputs) {
-#pragma unroll 4
-    for (int64_t c = threadIdx.y; c < plan.chunks; c += 32) sum += by_channel[c * outputs + output];
-  }
-  sums[threadIdx.y][threadIdx.x] = sum;
-  __syncthreads();
-  sum = warp_sum(sums[threadIdx.x][threadIdx.y]);
-  const int own = blockIdx.x * 32 + threadIdx.y;
-  if (threadIdx.x != 0 || own >= outputs) return;
-  const int n = own / plan.channels, channel = own % plan.channels;
-  if (n < plan.N)
-    dA[channel * plan.N + n] = sum;
-  else
-    (n == plan.N ? dD : dbias)[channel] = sum;
+  const bool is_dB = value < plan.N;
+  const Rows<T>& to = is_dB ? dB : dC;
+  to.data[row * to.stride + (is_dB ? value : value - plan.N)] = from_float<T>(sum);
 }
 
 // The backward pass's scratch, in floats; everything but `total` keeps 16-byte alignment.
@@ -294,9 +272,8 @@ void scan_backward(const Layout& layout, const ScanShape& shape, const ScanInput
   keys_kernel<<<static_cast<unsigned>(ceil_div(plan.layout.rows * 2 * plan.N, 256)), 256, 0, stream>>>(
       plan, keys, out.dB, out.dC);
   check_launch("scan_backward's sums over blocks", plan.text());
-  channels_kernel<<<static_cast<unsigned>(ceil_div((plan.N + 2) * plan.channels, 32)), dim3(32, 32), 0,
-                    stream>>>(plan, by_channel, out.dA, out.dD, out.ddt_bias);
-  check_launch("scan_backward's sums over chunks", plan.text());
+  column_sums("scan_backward's sums over chunks", by_channel, plan.chunks, (plan.N + 2) * plan.channels,
+              out.by_channel, stream, {plan.N, plan.channels});
 }
 
 #define HAX_INSTANTIATE(T)                                                                           \

@@ -22,11 +22,13 @@ struct SsdInput {
   const float *A, *D, *dt_bias;  // (H)
 };
 
-// All contiguous, in the shapes of the inputs.
+// In the shapes of the inputs: rows of dx, dB and dC begin at a multiple of two elements, ddt is contiguous;
+// those of A, D and dt_bias are the rows of by_head (3, H).
 template <class T>
 struct SsdGradient {
-  T *dx, *ddt, *dB, *dC;
-  float *dA, *dD, *ddt_bias;
+  Rows<T> dx, dB, dC;
+  T* ddt;
+  float* by_head;
 };
 
 // Elements (of T) of the states at the chunks' beginnings, which the backward pass reads.

@@ -7,6 +7,7 @@
 //   sequence:
 //     row_i = sum_j (dM o M)_ij + e_i dy_i . (C_i S_in),  column_j = sum_i (dM o M)_ij,
 //     leaving_j = w_j (dt x)_j . (B_j dS).
+#include "lib/ops/cuda/column_sums.cuh"
 #include "lib/ops/cuda/ssd_chunk.cuh"
 
 namespace hax::ops::cuda {
@@ -142,12 +143,12 @@ __device__ void finish_head(const SsdPlan& plan, const ChunkSpan& span, const Ro
 }
 
 // Eight warps: rows 16 (warp % 4) .. of the heads of parity warp / 4. parts (chunks, 3, H): of dA, dD,
-// ddt_bias. Out: T, or float where several blocks share a group; dB and dC are then (parts, rows, G, N).
+// ddt_bias. Out: T, or float where several blocks share a group; dB and dC are then (parts, rows, G * N).
 template <class T, int P, class Out>
 __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
     gradient_kernel(SsdPlan plan, SsdInput<T> in, Rows<const T> upstream, const T* __restrict__ states,
-                    const T* __restrict__ dstates, T* __restrict__ dx, T* __restrict__ ddt,
-                    Out* __restrict__ dB, Out* __restrict__ dC, float* __restrict__ parts) {
+                    const T* __restrict__ dstates, Rows<T> dx, T* __restrict__ ddt, Rows<Out> dB,
+                    Rows<Out> dC, float* __restrict__ parts) {
   extern __shared__ uint4 shared[];
   const ChunkSpan span = chunk_span(plan.layout, blockIdx.x);
   const int N = plan.N_tile, first_head = blockIdx.y * plan.heads;
@@ -281,7 +282,7 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
         const float dy0 = to_float(own_dy[at]), dy1 = to_float(own_dy[at + 1]);
         skip[r] += dy0 * to_float(own_x[at]) + dy1 * to_float(own_x[at + 1]);
         if (row < plan.layout.rows) {
-          store_pair(dx + (row * plan.H + first_head + i) * plan.P, p, plan.P,
+          store_pair(dx.data + row * dx.stride + (first_head + i) * plan.P, p, plan.P,
                      dt[r] * dxt[n][2 * r] + D * dy0, dt[r] * dxt[n][2 * r + 1] + D * dy1);
         }
       }
@@ -321,7 +322,8 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
   }
   // dB by the first four warps, dC by the others. dB_j sums over i >= j, dC_i over j <= i.
   const bool is_dB = set == 0;
-  Out* out = (is_dB ? dB : dC) + block_in_group * plan.layout.rows * plan.G * plan.N;
+  const Rows<Out>& to = is_dB ? dB : dC;
+  Out* out = to.data + block_in_group * plan.layout.rows * to.stride + group * plan.N;
   const bool carries = is_dB ? base + 15 >= tail : base < entered;
   constexpr int kTiles = 4;
   for (int n0 = 0; n0 < N; n0 += 8 * kTiles) {
@@ -376,34 +378,23 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
       if (row >= plan.layout.rows) continue;
 #pragma unroll
       for (int n = 0; n < kTiles; ++n) {
-        store_pair(out + (row * plan.G + group) * plan.N, n0 + 8 * n + 2 * t, plan.N, sum[n][2 * r],
-                   sum[n][2 * r + 1]);
+        store_pair(out + row * to.stride, n0 + 8 * n + 2 * t, plan.N, sum[n][2 * r], sum[n][2 * r + 1]);
       }
     }
   }
 }
 
-// One warp an output: lane l adds chunks l, l + 32, ...; then the lanes are added as a tree.
-__global__ void heads_kernel(const float* __restrict__ parts, int64_t chunks, int H, float* __restrict__ dA,
-                             float* __restrict__ dD, float* __restrict__ dbias) {
-  const int output = blockIdx.x * 4 + threadIdx.x / 32;
-  if (output >= 3 * H) return;
-  float sum = 0.0f;
-  for (int64_t c = threadIdx.x % 32; c < chunks; c += 32) sum += parts[c * 3 * H + output];
-  sum = warp_sum(sum);
-  if (threadIdx.x % 32 == 0) (output < H ? dA : output < 2 * H ? dD : dbias)[output % H] = sum;
-}
-
-// to_i = sum over parts of from (parts, size), for two tensors at once.
+// The sum over parts of from (2, parts, rows, columns): dB and dC.
 template <class T>
-__global__ void parts_kernel(const float* __restrict__ from, int parts, int64_t size, T* __restrict__ first,
-                             T* __restrict__ second) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;
+__global__ void parts_kernel(const float* __restrict__ from, int parts, int64_t rows, int columns, Rows<T> dB,
+                             Rows<T> dC) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x, size = rows * columns;
   if (i >= size) return;
   const float* own = from + blockIdx.y * parts * size + i;
   float sum = 0.0f;
   for (int part = 0; part < parts; ++part) sum += own[part * size];
-  (blockIdx.y == 0 ? first : second)[i] = from_float<T>(sum);
+  const Rows<T>& to = blockIdx.y == 0 ? dB : dC;
+  to.data[i / columns * to.stride + i % columns] = from_float<T>(sum);
 }
 
 // The scratch's parts, each beginning at a multiple of 16 bytes.
@@ -441,23 +432,25 @@ void ssd_backward(const Layout& layout, const SsdShape& shape, const SsdInput<T>
                                     stream);
   const int64_t bytes = Sizes(plan).bytes<T>(plan);
   with_p_tile(plan, [&](auto P) {
-    const auto launch = [&](auto kernel, auto* dB, auto* dC) {
+    const auto launch = [&](auto kernel, auto dB, auto dC) {
       allow_shared_memory(kernel, bytes);
       kernel<<<plan.grid(), 256, bytes, stream>>>(plan, in, dy, states, dstates, out.dx, out.ddt, dB, dC,
                                                   heads);
     };
-    if (plan.parts == 1)
+    if (plan.parts == 1) {
       launch(gradient_kernel<T, decltype(P)::value, T>, out.dB, out.dC);
-    else
-      launch(gradient_kernel<T, decltype(P)::value, float>, key_parts, key_parts + plan.parts * places.keys);
+    } else {
+      const int64_t columns = plan.G * plan.N;
+      launch(gradient_kernel<T, decltype(P)::value, float>, Rows<float>{key_parts, columns},
+             Rows<float>{key_parts + plan.parts * places.keys, columns});
+    }
   });
   check_launch("ssd_backward", plan.text());
-  heads_kernel<<<static_cast<unsigned>(ceil_div(3 * plan.H, 4)), 128, 0, stream>>>(
-      heads, plan.chunks, plan.H, out.dA, out.dD, out.ddt_bias);
-  check_launch("ssd_backward's sums by head", plan.text());
+  column_sums("ssd_backward's sums by head", heads, plan.chunks, 3 * plan.H, out.by_head, stream);
   if (plan.parts == 1) return;
   const dim3 grid(static_cast<unsigned>(ceil_div(places.keys, 256)), 2);
-  parts_kernel<<<grid, 256, 0, stream>>>(key_parts, plan.parts, places.keys, out.dB, out.dC);
+  parts_kernel<<<grid, 256, 0, stream>>>(key_parts, plan.parts, plan.layout.rows, plan.G * plan.N, out.dB,
+                                         out.dC);
   check_launch("ssd_backward's sums over blocks", plan.text());
 }
 
