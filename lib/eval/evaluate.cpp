@@ -5,9 +5,13 @@
 
 #include "lib/base/error.h"
 #include "lib/data/batches.h"
-#include "lib/ops/cross_entropy.h"
 
 namespace hax {
+namespace {
+
+constexpr size_t kBatchesTogether = 32;  // that a scorer may hold: bounds memory
+
+}  // namespace
 
 MeanAndError mean_and_error(const std::vector<float>& values) {
   MeanAndError out;
@@ -52,34 +56,46 @@ void check_fits(const CheckpointInfo& model, const DataSpec& data, const std::st
 Evaluation evaluate(const LanguageModel& model, EvaluationDraws& draws, const ExampleSource& examples,
                     int64_t limit, int64_t batch_size, at::ScalarType compute,
                     const std::function<bool()>& stop, std::vector<int32_t>* predicted) {
+  const auto scorer = make_scorer(model, draws, examples.spec(), batch_size, compute,
+                                  /*with_predicted=*/predicted != nullptr);
+  return evaluate(*scorer, examples, limit, batch_size, stop, predicted);
+}
+
+Evaluation evaluate(Scorer& scorer, const ExampleSource& examples, int64_t limit, int64_t batch_size,
+                    const std::function<bool()>& stop, std::vector<int32_t>* predicted) {
   const at::InferenceMode inference;
   const int64_t n = limit > 0 ? std::min(limit, examples.size()) : examples.size();
   Evaluation out;
   double loss_sum = 0.0;
+  std::vector<std::vector<int32_t>> cu_scored;  // of the batches that the scorer has
+  const auto take = [&] {
+    const auto done = scorer.drain();
+    for (size_t i = 0; i < done.size(); ++i) {
+      const auto& ends = cu_scored.at(i);
+      const ScoredBatch& batch = done[i];
+      loss_sum += batch.loss * static_cast<double>(ends.back());
+      out.scored += ends.back();
+      for (size_t b = 0; b + 1 < ends.size(); ++b) {
+        const auto right =
+            std::count(batch.correct.begin() + ends[b], batch.correct.begin() + ends[b + 1], 1);
+        const int32_t asked = ends[b + 1] - ends[b];
+        out.example_accuracy.push_back(asked > 0 ? static_cast<float>(right) / static_cast<float>(asked)
+                                                 : 0.0f);
+      }
+      if (predicted != nullptr)
+        predicted->insert(predicted->end(), batch.predicted.begin(), batch.predicted.end());
+    }
+    cu_scored.clear();
+  };
   for (int64_t begin = 0; begin < n; begin += batch_size) {
     if (stop && stop()) break;
     const Batch batch = consecutive_batch(examples, begin, std::min(n, begin + batch_size));
-    draws.set_batch(static_cast<uint32_t>(begin / batch_size));
-    const ModelInput input = to_device(batch, model.device());
-    const at::Tensor logits = model.forward(input, draws, compute).logits;
-    const auto result = ops::cross_entropy(logits, input.targets);
-    const auto correct = result.correct.to(at::kCPU).contiguous();
-    const bool* right = correct.data_ptr<bool>();
-    const auto scored = static_cast<int64_t>(batch.scored.size());
-    if (predicted != nullptr) {
-      const auto tokens = at::argmax(logits, 1).to(at::kCPU, at::kInt).contiguous();
-      predicted->insert(predicted->end(), tokens.data_ptr<int32_t>(), tokens.data_ptr<int32_t>() + scored);
-    }
-    loss_sum += result.loss.item<double>() * static_cast<double>(scored);
-    out.scored += scored;
-    for (int64_t b = 0; b < batch.size(); ++b) {
-      const int32_t first = batch.cu_scored[b], last = batch.cu_scored[b + 1];
-      const auto hits = std::count(right + first, right + last, true);
-      out.example_accuracy.push_back(
-          last > first ? static_cast<float>(hits) / static_cast<float>(last - first) : 0.0f);
-    }
+    scorer.push(batch, static_cast<uint32_t>(begin / batch_size));
+    cu_scored.push_back(batch.cu_scored);
     out.slices.insert(out.slices.end(), batch.slices.begin(), batch.slices.end());
+    if (cu_scored.size() == kBatchesTogether) take();
   }
+  take();
   out.loss = out.scored > 0 ? loss_sum / static_cast<double>(out.scored) : 0.0;
   return out;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lib/data/example.h"
+#include "lib/eval/scorer.h"
 #include "lib/model/checkpoint.h"
 
 namespace hax {
@@ -37,5 +38,8 @@ void check_fits(const CheckpointInfo& model, const DataSpec& data, const std::st
 Evaluation evaluate(const LanguageModel& model, EvaluationDraws& draws, const ExampleSource& examples,
                     int64_t limit, int64_t batch_size, at::ScalarType compute,
                     const std::function<bool()>& stop = {}, std::vector<int32_t>* predicted = nullptr);
+// The same by a scorer that is kept for further evaluations, in its batch size.
+Evaluation evaluate(Scorer& scorer, const ExampleSource& examples, int64_t limit, int64_t batch_size,
+                    const std::function<bool()>& stop, std::vector<int32_t>* predicted = nullptr);
 
 }  // namespace hax

@@ -47,7 +47,8 @@ class EvaluationDraws : public Draws {
   at::Tensor hash_matrix(int64_t layer, int64_t d, int64_t h) const override;
   at::Tensor sampled_positions(int64_t layer, int64_t k, const ops::PackedLayout& layout) const override;
   void set_batch(uint32_t batch) { batch_ = batch; }  // names the forward under `paper`
-  const std::vector<at::Tensor>& stored() const { return stored_; }
+  uint64_t seed() const { return seed_; }
+  const std::vector<at::Tensor>& stored() const { return stored_; }  // `paper` has none
 
  private:
   Statistics mode_;

@@ -74,18 +74,22 @@ ModelOutput LanguageModel::forward(const ModelInput& input, const Draws& draws,
   const auto normed = [&](const Parameter* weight) {
     return ops::rms_norm(x, *weight, kNormEps, ops::Path::automatic, compute);
   };
+  std::vector<std::pair<at::Tensor, std::shared_ptr<ops::Lane>>> aux_losses;
   for (const auto& block : blocks_) {
     out.mixer_inputs.push_back(normed(block.mixer_norm));
     auto mixed = block.mixer->forward(out.mixer_inputs.back(), input.layout, draws);
     x = x + mixed.hidden;
     if (block.mlp) x = x + block.mlp->forward(normed(block.mlp_norm));
-    if (mixed.aux_loss.defined())
-      out.aux_loss = out.aux_loss.defined() ? out.aux_loss + mixed.aux_loss : mixed.aux_loss;
     out.branches.push_back(std::move(mixed.branch));
+    if (mixed.aux_loss.defined()) aux_losses.push_back({mixed.aux_loss, out.branches.back().aux_lane});
   }
   const auto scored =
       ops::rms_norm(x.index_select(0, input.scored), *norm_f_, kNormEps, ops::Path::automatic, compute);
   out.logits = at::linear(scored, embeddings_->to(compute));
+  for (const auto& [loss, lane] : aux_losses) {
+    if (lane) lane->join({loss});
+    out.aux_loss = out.aux_loss.defined() ? out.aux_loss + loss : loss;
+  }
   return out;
 }
 

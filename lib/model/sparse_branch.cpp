@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#include <optional>
 #include <stdexcept>
 
 #include "lib/model/init.h"
@@ -16,7 +15,7 @@
 namespace hax {
 namespace {
 
-// The branch runs beside the scan, a pattern beside the next, the ranking loss beside its pattern.
+// The branch runs beside the scan, a pattern beside the next, the ranking loss beside all that follows.
 constexpr int kBranchLane = 0, kPatternLane = 1, kRankingLane = 2;
 static_assert(kRankingLane < ops::kLanes);
 
@@ -30,8 +29,8 @@ struct PatternPass {
   const ops::PackedLayout& layout;
   const Draws& draws;
   at::Tensor aux_loss;
-  std::optional<ops::Lane> ranking;  // where aux_loss is made
-  int64_t share = 0;                 // of the pattern that runs
+  std::shared_ptr<ops::Lane> ranking;  // where aux_loss is made
+  int64_t share = 0;                   // of the pattern that runs
 
   bool paper() const { return config.mode == Statistics::paper; }
 
@@ -77,7 +76,7 @@ struct PatternPass {
     record.summary = paper() ? ops::query_summary_paper(Q, layout) : ops::query_summary_causal(Q, layout);
     record.scores = ops::key_scores(K, record.summary, mlp, layout);
     if (draws.training()) {
-      ranking.emplace(kRankingLane, std::vector{K, Q, record.summary});
+      ranking = std::make_shared<ops::Lane>(kRankingLane, std::vector{K, Q, record.summary});
       rank(record);
       ranking->leave();
     }
@@ -138,8 +137,8 @@ BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at
   out.K = K;
   out.Q = Q;
   out.attended = ops::sparse_attention(Q, K, V, all, layout);
-  if (pass.ranking) pass.ranking->join({pass.aux_loss});
   out.aux_loss = pass.aux_loss;
+  out.aux_lane = pass.ranking;
   return out;
 }
 
@@ -181,7 +180,7 @@ BranchOutput SparseBranch::forward(const at::Tensor& u, const at::Tensor& V, con
   BranchOutput out = branch_attention(config_, layer_, K, Q, V, score_mlp(), layout, draws);
   lane.leave();
   beside();
-  lane.join({out.attended, out.aux_loss});
+  lane.join({out.attended});
   out.E = *E_;
   return out;
 }

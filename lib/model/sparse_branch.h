@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "lib/model/draws.h"
 #include "lib/model/parameters.h"
 #include "lib/ops/key_set.h"
+#include "lib/ops/lanes.h"
 
 namespace hax {
 
@@ -30,8 +32,9 @@ struct BranchOutput {
   at::Tensor attended;  // (T, d_inner): O
   at::Tensor E;         // (d_inner)
   at::Tensor
-      aux_loss;     // scalar ranking loss, undefined when there is none (no key_selection, or not training)
-  at::Tensor K, Q;  // (T, d_qk), K scaled
+      aux_loss;  // scalar ranking loss, undefined when there is none (no key_selection, or not training)
+  std::shared_ptr<ops::Lane> aux_lane;  // to be joined before aux_loss is read; null when there is none
+  at::Tensor K, Q;                      // (T, d_qk), K scaled
   std::vector<PatternRecord> records;
 };
 

@@ -18,7 +18,8 @@
 
 namespace hax::ops {
 
-constexpr int kLanes = 4;
+constexpr int kLanes = 3;
+constexpr int kUrgentLanes = 2;  // the first ones, before what else waits for the GPU
 
 class Lane {
  public:

@@ -64,9 +64,10 @@ void Lane::join(const std::vector<at::Tensor>& outputs) {
 LaneScope::LaneScope(at::Device device) {
   if (lanes) throw std::logic_error("LaneScope: one is open");
   thread_local std::array<std::optional<CUDAStream>, kLanes> streams;
-  for (auto& stream : streams) {
+  for (int i = 0; i < kLanes; ++i) {
+    auto& stream = streams[static_cast<size_t>(i)];
     if (!stream || stream->device_index() != device.index())
-      stream = c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device.index());
+      stream = c10::cuda::getStreamFromPool(/*isHighPriority=*/i < kUrgentLanes, device.index());
   }
   lanes = &streams;
 }

@@ -50,6 +50,8 @@ class Trainer {
     }
     pushed_ = logged_ = info_.step;
     queue_ = make_step_queue(model_, step_, config_, info_.data);
+    scorer_ = make_scorer(model_, eval_draws_, valid_.spec(), config_.train.eval_batch_size,
+                          compute_dtype(config_.train.precision), /*with_predicted=*/false);
     ahead_.emplace(batches_, pushed_, batches_ahead(device));
   }
 
@@ -138,8 +140,7 @@ class Trainer {
     bool stopped = false;
     const auto stop = [&] { return stopped = stopped || (hooks_.should_stop && hooks_.should_stop()); };
     const Evaluation result =
-        evaluate(model_, eval_draws_, valid_, config_.train.validate_examples, config_.train.eval_batch_size,
-                 compute_dtype(config_.train.precision), stop);
+        evaluate(*scorer_, valid_, config_.train.validate_examples, config_.train.eval_batch_size, stop);
     if (stopped) return false;
     const MeanAndError mean = accuracy(result);
     info_.valid_accuracy = mean.mean;
@@ -236,6 +237,7 @@ class Trainer {
   LanguageModel model_;
   TrainStep step_;
   EvaluationDraws eval_draws_;
+  std::unique_ptr<Scorer> scorer_;
   BatchSequence batches_;
   std::unique_ptr<StepQueue> queue_;
   std::optional<BatchPrefetch> ahead_;

@@ -1,9 +1,11 @@
-// Backward, small vocabularies: a block adds kTableRows rows into a table of the whole matrix in shared
-// memory, one thread a feature; the tables are added up in order. Large ones: a block a token id. It looks
-// through all tokens kThreads at a time, lists the rows that hold its id in shared memory, and adds them up:
-// thread (g, f) takes feature f of every kGroups-th row of the list, and the groups are added in order at the
-// end.
+// Backward, small vocabularies: a block adds kTableRows rows into tables of the whole matrix in shared
+// memory, one thread a feature and every groups-th row; all tables are added up in order. Large ones: a block
+// a token id. It looks through all tokens kThreads at a time, lists the rows that hold its id in shared
+// memory, and adds them up: thread (g, f) takes feature f of every kGroups-th row of the list, and the groups
+// are added in order at the end.
 #include "lib/ops/cuda/embedding.h"
+
+#include <algorithm>
 
 #include "lib/ops/cuda/convert.cuh"
 
@@ -63,24 +65,41 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 constexpr int kTableRows = 128;
-constexpr int64_t kTableBytes = 40 * 1024;
+constexpr int64_t kTableBytes = 40 * 1024, kTableThreads = 512;
 
 // parts (blocks, vocab, d)
 template <class T>
-__global__ void table_kernel(Layout layout, int d, int vocab, const int64_t* __restrict__ tokens,
+__global__ void table_kernel(Layout layout, int d, int vocab, int groups, const int64_t* __restrict__ tokens,
                              const T* __restrict__ dout, float* __restrict__ parts) {
-  extern __shared__ float table[];
+  extern __shared__ float tables[];  // (groups, vocab, d)
+  const int n = vocab * d, g = threadIdx.x / d, column = threadIdx.x % d;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kTableRows;
   const int64_t last = min(first + kTableRows, layout.cu_seqlens[layout.batch]);
-  for (int i = threadIdx.x; i < vocab * d; i += blockDim.x) table[i] = 0.0f;
+  for (int i = threadIdx.x; i < groups * n; i += blockDim.x) tables[i] = 0.0f;
   __syncthreads();
-#pragma unroll 8
-  for (int64_t row = first; row < last; ++row) {
-    if (threadIdx.x < d) table[tokens[row] * d + threadIdx.x] += to_float(dout[row * d + threadIdx.x]);
+  if (g < groups) {
+    float* table = tables + g * n + column;
+    constexpr int kAhead = 8;  // rows read before the first is added
+    for (int64_t row = first + g; row < last; row += kAhead * groups) {
+      int64_t id[kAhead];
+      float value[kAhead];
+#pragma unroll
+      for (int k = 0; k < kAhead; ++k) {
+        const int64_t at = row + k * groups;
+        id[k] = at < last ? tokens[at] : 0;
+        value[k] = at < last ? to_float(dout[at * d + column]) : 0.0f;
+      }
+#pragma unroll
+      for (int k = 0; k < kAhead; ++k) table[id[k] * d] += value[k];
+    }
   }
   __syncthreads();
-  float* part = parts + static_cast<int64_t>(blockIdx.x) * vocab * d;
-  for (int i = threadIdx.x; i < vocab * d; i += blockDim.x) part[i] = table[i];
+  float* part = parts + static_cast<int64_t>(blockIdx.x) * n;
+  for (int i = threadIdx.x; i < n; i += blockDim.x) {
+    float sum = 0.0f;
+    for (int k = 0; k < groups; ++k) sum += tables[k * n + i];
+    part[i] = sum;
+  }
 }
 
 template <class T>
@@ -119,10 +138,11 @@ void embedding_backward(const Layout& layout, int64_t vocab, int64_t d, const in
                         T* dweight, void* scratch, cudaStream_t stream) {
   if (fits_table(vocab, d)) {
     const auto blocks = static_cast<unsigned>(ceil_div(layout.rows, kTableRows));
-    const auto threads = static_cast<unsigned>(ceil_div(d, 32) * 32);
+    const int64_t table = vocab * d * static_cast<int64_t>(sizeof(float));
+    const int64_t groups = std::max<int64_t>(1, std::min(kTableBytes / table, kTableThreads / d));
     auto* parts = static_cast<float*>(scratch);
-    table_kernel<<<blocks, threads, vocab * d * sizeof(float), stream>>>(
-        layout, static_cast<int>(d), static_cast<int>(vocab), tokens, dout, parts);
+    table_kernel<<<blocks, static_cast<unsigned>(ceil_div(groups * d, 32) * 32), groups * table, stream>>>(
+        layout, static_cast<int>(d), static_cast<int>(vocab), static_cast<int>(groups), tokens, dout, parts);
     check_launch("embedding_backward", "vocabulary " + std::to_string(vocab) + ", d " + std::to_string(d));
     tables_sum_kernel<<<static_cast<unsigned>(ceil_div(vocab * d, 64)), 64, 0, stream>>>(
         vocab * d, static_cast<int>(blocks), parts, dweight);
