@@ -5,6 +5,7 @@
 
 #include "lib/model/init.h"
 #include "lib/model/key_cache.h"
+#include "lib/ops/linear.h"
 #include "lib/ops/rope.h"
 #include "lib/ops/sparse_attention.h"
 
@@ -27,7 +28,7 @@ Attention::Attention(const ModelConfig& config, int64_t layer, uint64_t seed, co
 Attention::Heads Attention::project(const at::Tensor& x, const at::Tensor& position) const {
   const int64_t H = config_.n_heads, P = d_model_ / H;
   const auto heads = [&](const Parameter& weight) {
-    return at::linear(x, weight.to(x.scalar_type())).view({-1, H, P});
+    return ops::linear(x, weight.to(x.scalar_type())).view({-1, H, P});
   };
   at::Tensor q = heads(*q_proj_), k = heads(*k_proj_);
   if (config_.rope) {
@@ -50,7 +51,7 @@ MixerOutput Attention::forward(const at::Tensor& x, const ops::PackedLayout& lay
                                              keys, layout));
   }
   MixerOutput out;
-  out.hidden = at::linear(at::cat(attended, 1), o_proj_->to(x.scalar_type()));
+  out.hidden = ops::linear(at::cat(attended, 1), o_proj_->to(x.scalar_type()));
   return out;
 }
 
@@ -81,7 +82,7 @@ at::Tensor Attention::step(const at::Tensor& x, MixerState& mixer_state) const {
   const at::Tensor weights = (heads.q.to(type) * by_head(rows.keys)).sum(2, true).softmax(0);  // (n, H, 1)
   const at::Tensor attended = (weights * by_head(rows.values)).sum(0).view({1, d_model_}).to(x.scalar_type());
   if (window > 0 && t + 1 >= window) state.cache.release(t + 1 - window);
-  return at::linear(attended, o_proj_->to(x.scalar_type()));
+  return ops::linear(attended, o_proj_->to(x.scalar_type()));
 }
 
 }  // namespace hax

@@ -1,6 +1,7 @@
 #include "lib/model/gated_mlp.h"
 
 #include "lib/model/init.h"
+#include "lib/ops/linear.h"
 
 namespace hax {
 
@@ -24,7 +25,7 @@ int64_t GatedMlp::width(const ModelConfig& config) {
 
 at::Tensor GatedMlp::forward(const at::Tensor& x) const {
   const auto projected = [](const at::Tensor& in, const Parameter& weight) {
-    return at::linear(in, weight.to(in.scalar_type()));
+    return ops::linear(in, weight.to(in.scalar_type()));
   };
   return projected(at::silu(projected(x, *gate_proj_)) * projected(x, *up_proj_), *down_proj_);
 }

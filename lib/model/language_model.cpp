@@ -6,6 +6,7 @@
 #include "lib/model/init.h"
 #include "lib/model/norm_eps.h"
 #include "lib/ops/embedding.h"
+#include "lib/ops/linear.h"
 #include "lib/ops/rms_norm.h"
 
 namespace hax {
@@ -85,7 +86,7 @@ ModelOutput LanguageModel::forward(const ModelInput& input, const Draws& draws,
   }
   const auto scored =
       ops::rms_norm(x.index_select(0, input.scored), *norm_f_, kNormEps, ops::Path::automatic, compute);
-  out.logits = at::linear(scored, embeddings_->to(compute));
+  out.logits = ops::linear(scored, embeddings_->to(compute));
   for (const auto& [loss, lane] : aux_losses) {
     if (lane) lane->join({loss});
     out.aux_loss = out.aux_loss.defined() ? out.aux_loss + loss : loss;
@@ -113,7 +114,7 @@ at::Tensor LanguageModel::step(int64_t token, DecodingState& state) const {
     if (blocks_[i].mlp) x = x + blocks_[i].mlp->forward(normed(blocks_[i].mlp_norm));
   }
   const at::Tensor last = ops::rms_norm(x, *norm_f_, kNormEps).to(state.compute);
-  return at::linear(last, embeddings_->to(state.compute)).squeeze(0);
+  return ops::linear(last, embeddings_->to(state.compute)).squeeze(0);
 }
 
 StateBytes LanguageModel::state_after(const std::vector<int32_t>& tokens, const Draws& draws,

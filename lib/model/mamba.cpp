@@ -4,6 +4,7 @@
 
 #include "lib/model/init.h"
 #include "lib/ops/causal_conv1d.h"
+#include "lib/ops/linear.h"
 
 namespace hax {
 
@@ -41,19 +42,19 @@ ops::SelectiveScanInputs Mamba::scan_inputs(const at::Tensor& u, const at::Tenso
   const auto dtype = u.scalar_type();
   const int64_t R = config_.dt_rank_or_default(), N = config_.d_state;
   const auto dBC =
-      ops::split_columns(at::linear(projected, x_proj_->to(dtype)), {{0, R}, {R, N}, {R + N, N}});
-  const at::Tensor delta = at::linear(dBC[0], dt_proj_->to(dtype));
+      ops::split_columns(ops::linear(projected, x_proj_->to(dtype)), {{0, R}, {R, N}, {R + N, N}});
+  const at::Tensor delta = ops::linear(dBC[0], dt_proj_->to(dtype));
   return {u,        delta,  -A_log_->to(at::promote_types(A_log_->scalar_type(), at::kFloat)).exp(),
           dBC[1],   dBC[2], *D_,
           *dt_bias_};
 }
 
 at::Tensor Mamba::output(const ops::GateInputs& in) const {
-  return at::linear(ops::gate(in), out_proj_->to(in.z.scalar_type()));
+  return ops::linear(ops::gate(in), out_proj_->to(in.z.scalar_type()));
 }
 
 MixerOutput Mamba::forward(const at::Tensor& x, const ops::PackedLayout& layout, const Draws& draws) const {
-  const at::Tensor uz = at::linear(x, in_proj_->to(x.scalar_type()));
+  const at::Tensor uz = ops::linear(x, in_proj_->to(x.scalar_type()));
   const ops::Columns u{0, config_.d_inner()}, z{u.end(), config_.d_inner()};
   std::vector<ops::Columns> pieces{z, u, u};
   if (branch_) pieces.insert(pieces.end(), {u, u});
@@ -99,7 +100,7 @@ std::unique_ptr<MixerState> Mamba::initial_state(const Draws& draws, at::ScalarT
 
 at::Tensor Mamba::step(const at::Tensor& x, MixerState& mixer_state) const {
   auto& state = dynamic_cast<State&>(mixer_state);
-  const auto uz = at::linear(x, in_proj_->to(x.scalar_type())).split(config_.d_inner(), 1);
+  const auto uz = ops::linear(x, in_proj_->to(x.scalar_type())).split(config_.d_inner(), 1);
   const at::Tensor u = ops::causal_conv1d_step(uz[0], conv_weight_->value.view({-1, config_.d_conv}),
                                                *conv_bias_, state.window);
   ops::GateInputs gate;

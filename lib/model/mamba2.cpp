@@ -5,6 +5,7 @@
 #include "lib/model/init.h"
 #include "lib/model/norm_eps.h"
 #include "lib/ops/causal_conv1d.h"
+#include "lib/ops/linear.h"
 
 namespace hax {
 Mamba2::Mamba2(const ModelConfig& config, int64_t layer, uint64_t seed, const std::string& prefix,
@@ -46,12 +47,12 @@ ops::SsdInputs Mamba2::scan_inputs(const at::Tensor& X, const at::Tensor& B, con
 }
 
 at::Tensor Mamba2::output(const ops::GateInputs& in) const {
-  return at::linear(ops::gated_rms_norm(in, *norm_, kNormEps), out_proj_->to(in.z.scalar_type()));
+  return ops::linear(ops::gated_rms_norm(in, *norm_, kNormEps), out_proj_->to(in.z.scalar_type()));
 }
 
 MixerOutput Mamba2::forward(const at::Tensor& x, const ops::PackedLayout& layout, const Draws& draws) const {
   const int64_t T = x.size(0), d_inner = config_.d_inner(), GN = config_.n_groups * config_.d_state;
-  const at::Tensor zxBCdt = at::linear(x, in_proj_->to(x.scalar_type()));
+  const at::Tensor zxBCdt = ops::linear(x, in_proj_->to(x.scalar_type()));
   const ops::Columns z{0, d_inner}, X{d_inner, d_inner}, B{X.end(), GN}, C{B.end(), GN},
       dt{C.end(), config_.n_heads};
   std::vector<ops::Columns> pieces{z, X, B, C, dt};
@@ -104,7 +105,7 @@ at::Tensor Mamba2::step(const at::Tensor& x, MixerState& mixer_state) const {
   const auto dtype = x.scalar_type();
   const int64_t d_inner = config_.d_inner(), GN = config_.n_groups * config_.d_state;
   const auto zxBCdt =
-      at::linear(x, in_proj_->to(dtype)).split_with_sizes({d_inner, conv_dim(), config_.n_heads}, 1);
+      ops::linear(x, in_proj_->to(dtype)).split_with_sizes({d_inner, conv_dim(), config_.n_heads}, 1);
   const auto xBC = ops::causal_conv1d_step(zxBCdt[1], conv_weight_->value.view({-1, config_.d_conv}),
                                            *conv_bias_, state.window)
                        .split_with_sizes({d_inner, GN, GN}, 1);

@@ -9,6 +9,7 @@
 #include "lib/model/patterns.h"
 #include "lib/ops/key_selection.h"
 #include "lib/ops/lanes.h"
+#include "lib/ops/linear.h"
 #include "lib/ops/lsh.h"
 #include "lib/ops/sparse_attention.h"
 
@@ -16,8 +17,8 @@ namespace hax {
 namespace {
 
 // The branch runs beside the scan, a pattern beside the next, the ranking loss beside all that follows.
-constexpr int kBranchLane = 0, kPatternLane = 1, kRankingLane = 2;
-static_assert(kRankingLane < ops::kLanes);
+constexpr int kBranchLane = 0, kPatternLane = 1, kRankingLane = ops::kPatientLane;
+static_assert(kPatternLane < ops::kUrgentLanes);
 
 // One forward pass over the patterns. K and Q come detached: a membership is not differentiable, and the
 // ranking loss trains the score MLP alone.
@@ -164,7 +165,7 @@ SparseBranch::SparseBranch(const ModelConfig& config, int64_t layer, uint64_t se
 
 SparseBranch::KeysQueries SparseBranch::project(const at::Tensor& u) const {
   const int64_t d = config_.d_qk();
-  const auto KQ = at::linear(u, xx_proj_->to(u.scalar_type())).split(d, 1);
+  const auto KQ = ops::linear(u, xx_proj_->to(u.scalar_type())).split(d, 1);
   return {KQ[0] / std::sqrt(static_cast<double>(d)), KQ[1]};
 }
 

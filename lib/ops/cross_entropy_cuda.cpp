@@ -31,6 +31,7 @@ class CudaCrossEntropy : public torch::autograd::Function<CudaCrossEntropy> {
     ctx->save_for_backward({logits, target, normaliser, inverse_count});
     ctx->saved_data["rounds"] = rounds;
     ctx->mark_non_differentiable({correct});
+    ctx->set_materialize_grads(false);
     return {loss, correct};
   }
 

@@ -11,6 +11,8 @@ void Lane::leave() {}
 void Lane::join(const std::vector<at::Tensor>&) {}
 LaneScope::LaneScope(at::Device) {}
 LaneScope::~LaneScope() = default;
+bool LaneScope::open() { return false; }
+void LaneScope::join_all() {}
 
 }  // namespace hax::ops
 #endif

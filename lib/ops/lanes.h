@@ -19,7 +19,8 @@
 namespace hax::ops {
 
 constexpr int kLanes = 3;
-constexpr int kUrgentLanes = 2;  // the first ones, before what else waits for the GPU
+constexpr int kUrgentLanes = 2;           // the first ones come before what else waits for the GPU
+constexpr int kPatientLane = kLanes - 1;  // for what nothing waits for until the end of the step
 
 class Lane {
  public:
@@ -37,13 +38,17 @@ class Lane {
   std::unique_ptr<Streams> streams_;  // null outside a LaneScope
 };
 
-// While one lives, the thread's lanes are streams of `device`.
+// While one lives, lanes are streams of `device`, for every thread: backward passes have their own. At most
+// one lives at a time.
 class LaneScope {
  public:
   explicit LaneScope(at::Device device);
   ~LaneScope();
   LaneScope(const LaneScope&) = delete;
   LaneScope& operator=(const LaneScope&) = delete;
+  static bool open();
+  // The current stream waits for all that lanes were given.
+  void join_all();
 };
 
 }  // namespace hax::ops

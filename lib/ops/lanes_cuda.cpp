@@ -4,6 +4,7 @@
 #include <c10/cuda/CUDAStream.h>
 
 #include <array>
+#include <atomic>
 #include <optional>
 #include <stdexcept>
 
@@ -14,7 +15,12 @@ namespace {
 
 using c10::cuda::CUDAStream;
 
-thread_local std::array<std::optional<CUDAStream>, kLanes>* lanes = nullptr;
+struct LaneStream {
+  std::optional<CUDAStream> stream;
+  std::atomic<bool> used{false};  // since the scope was opened
+};
+using LaneStreams = std::array<LaneStream, kLanes>;
+std::atomic<LaneStreams*> lanes{nullptr};
 
 void wait(const CUDAStream& waiting, const CUDAStream& done) {
   at::cuda::CUDAEvent event;
@@ -36,8 +42,11 @@ struct Lane::Streams {
 };
 
 Lane::Lane(int lane, const std::vector<at::Tensor>& inputs) {
-  if (!lanes) return;
-  const CUDAStream own = lanes->at(static_cast<size_t>(lane)).value();
+  LaneStreams* streams = lanes;
+  if (!streams) return;
+  LaneStream& chosen = streams->at(static_cast<size_t>(lane));
+  chosen.used = true;
+  const CUDAStream own = chosen.stream.value();
   streams_ = std::make_unique<Streams>(Streams{c10::cuda::getCurrentCUDAStream(own.device_index()), own});
   wait(own, streams_->caller);
   record(inputs, own);
@@ -62,16 +71,25 @@ void Lane::join(const std::vector<at::Tensor>& outputs) {
 }
 
 LaneScope::LaneScope(at::Device device) {
+  static LaneStreams streams;
   if (lanes) throw std::logic_error("LaneScope: one is open");
-  thread_local std::array<std::optional<CUDAStream>, kLanes> streams;
   for (int i = 0; i < kLanes; ++i) {
-    auto& stream = streams[static_cast<size_t>(i)];
-    if (!stream || stream->device_index() != device.index())
-      stream = c10::cuda::getStreamFromPool(/*isHighPriority=*/i < kUrgentLanes, device.index());
+    LaneStream& lane = streams[static_cast<size_t>(i)];
+    if (!lane.stream || lane.stream->device_index() != device.index())
+      lane.stream = c10::cuda::getStreamFromPool(/*isHighPriority=*/i < kUrgentLanes, device.index());
+    lane.used = false;
   }
   lanes = &streams;
 }
 
 LaneScope::~LaneScope() { lanes = nullptr; }
+
+bool LaneScope::open() { return lanes != nullptr; }
+
+void LaneScope::join_all() {
+  for (const LaneStream& lane : *lanes.load()) {
+    if (lane.used) wait(c10::cuda::getCurrentCUDAStream(lane.stream->device_index()), *lane.stream);
+  }
+}
 
 }  // namespace hax::ops

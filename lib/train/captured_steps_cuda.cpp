@@ -5,6 +5,7 @@
 
 #include <c10/cuda/CUDAGuard.h>
 
+#include <array>
 #include <functional>
 #include <optional>
 #include <utility>
@@ -84,9 +85,10 @@ class CapturedSteps : public StepQueue {
   // The step itself, as it is captured.
   void run(const ops::cuda::StepShape& shape) {
     using namespace ops::cuda;
+    using torch::autograd::variable_list;
     const cudaStream_t stream = stream_.stream();
     const ModelInput input = inputs_.unpack(shape);
-    const ops::LaneScope lanes(model_.device());
+    ops::LaneScope lanes(model_.device());
     const auto compute = compute_dtype(config_.train.precision);
     ParameterSet& parameters = model_.parameters();
     std::optional<CastValues> weights;
@@ -99,17 +101,25 @@ class CapturedSteps : public StepQueue {
                                     inputs_.step());
     const ModelOutput output = model_.forward(input, draws, compute);
     const auto result = training_loss(config_, output.logits, input.targets);
-    at::Tensor total = result.loss;
-    if (output.aux_loss.defined()) total = total + config_.model.sparse.ranking_weight * output.aux_loss;
-    total.backward();
+    const at::Tensor accuracy = at::empty({1}, inputs_.lr().options());
+    {
+      ops::Lane lane(ops::kPatientLane, {result.correct, accuracy});
+      example_accuracy(shape.batch, result.correct.const_data_ptr<bool>(),
+                       inputs_.cu_scored().const_data_ptr<int64_t>(), accuracy.mutable_data_ptr<float>(),
+                       ops::cuda_stream());
+    }
+    // Of the sum of both losses.
+    variable_list losses{result.loss}, slopes{slope(0, result.loss, 1.0)};
+    if (output.aux_loss.defined()) {
+      losses.push_back(output.aux_loss);
+      slopes.push_back(slope(1, output.aux_loss, config_.model.sparse.ranking_weight));
+    }
+    torch::autograd::backward(losses, slopes);
+    lanes.join_all();
 
     const at::NoGradGuard no_grad;
     if (weights) weights->collect();
-    const at::Tensor accuracy = at::empty({1}, inputs_.lr().options()),
-                     norm = at::empty({1}, inputs_.lr().options());
-    example_accuracy(shape.batch, result.correct.const_data_ptr<bool>(),
-                     inputs_.cu_scored().const_data_ptr<int64_t>(), accuracy.mutable_data_ptr<float>(),
-                     stream);
+    const at::Tensor norm = at::empty({1}, inputs_.lr().options());
     const at::Tensor grad = parameters.flat_grad();
     ops::with_element_type(grad, [&](auto element) {
       global_norm(grad.numel(), ops::device_data<decltype(element)>(grad), norm.mutable_data_ptr<float>(),
@@ -122,6 +132,12 @@ class CapturedSteps : public StepQueue {
                 inputs_.step().const_data_ptr<int64_t>(), ring_.mutable_data_ptr<float>(),
                 stop_.mutable_data_ptr<int32_t>(), stream);
     update(grad, norm);
+  }
+
+  // The gradient that the backward pass begins with at a loss: written once, before any graph is captured.
+  at::Tensor slope(size_t i, const at::Tensor& loss, double value) {
+    if (!slopes_[i].defined()) slopes_[i] = at::full_like(loss.detach(), value);
+    return slopes_[i];
   }
 
   // AdamW with what the device holds of the step.
@@ -164,6 +180,7 @@ class CapturedSteps : public StepQueue {
   DeviceBatches inputs_;
   ShapeGraphs graphs_;
   at::Tensor ring_, stop_, norm_scratch_;
+  std::array<at::Tensor, 2> slopes_;
   std::vector<Pending> pending_;
   std::vector<StepMetrics> done_;
 };
