@@ -70,22 +70,24 @@ LanguageModel::LanguageModel(const ModelConfig& config, const DataSpec& data, ui
 ModelOutput LanguageModel::forward(const ModelInput& input, const Draws& draws,
                                    at::ScalarType compute) const {
   ModelOutput out;
-  auto x = ops::embedding(*embeddings_, input.tokens,
-                          input.layout);  // (T, d_model): the residual stream, in the weights' dtype
-  const auto normed = [&](const Parameter* weight) {
-    return ops::rms_norm(x, *weight, kNormEps, ops::Path::automatic, compute);
+  // (T, d_model): the residual stream, in the weights' dtype, and what is still to be added to it.
+  at::Tensor x = ops::embedding(*embeddings_, input.tokens, input.layout), h;
+  const auto add_and_norm = [&](const Parameter* weight) {
+    const auto both = ops::add_rms_norm(x, h, *weight, kNormEps, ops::Path::automatic, compute);
+    x = both.sum;
+    return both.norm;
   };
   std::vector<std::pair<at::Tensor, std::shared_ptr<ops::Lane>>> aux_losses;
   for (const auto& block : blocks_) {
-    out.mixer_inputs.push_back(normed(block.mixer_norm));
+    out.mixer_inputs.push_back(add_and_norm(block.mixer_norm));
     auto mixed = block.mixer->forward(out.mixer_inputs.back(), input.layout, draws);
-    x = x + mixed.hidden;
-    if (block.mlp) x = x + block.mlp->forward(normed(block.mlp_norm));
+    h = mixed.hidden;
+    if (block.mlp) h = block.mlp->forward(add_and_norm(block.mlp_norm));
     out.branches.push_back(std::move(mixed.branch));
     if (mixed.aux_loss.defined()) aux_losses.push_back({mixed.aux_loss, out.branches.back().aux_lane});
   }
   const auto scored =
-      ops::rms_norm(x.index_select(0, input.scored), *norm_f_, kNormEps, ops::Path::automatic, compute);
+      ops::rms_norm((x + h).index_select(0, input.scored), *norm_f_, kNormEps, ops::Path::automatic, compute);
   out.logits = ops::linear(scored, embeddings_->to(compute));
   for (const auto& [loss, lane] : aux_losses) {
     if (lane) lane->join({loss});

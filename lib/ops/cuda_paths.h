@@ -10,6 +10,7 @@
 #include "lib/ops/layout.h"
 #include "lib/ops/lsh.h"
 #include "lib/ops/pieces.h"
+#include "lib/ops/rms_norm.h"
 #include "lib/ops/selective_scan.h"
 #include "lib/ops/ssd.h"
 
@@ -28,7 +29,8 @@ std::vector<at::Tensor> causal_conv1d_cuda(const at::Tensor& rows, int64_t first
 
 // `out`: dtype of the result.
 bool has_rms_norm_cuda(const at::Tensor& x, at::ScalarType out);
-at::Tensor rms_norm_cuda(const at::Tensor& x, const at::Tensor& weight, double eps, at::ScalarType out);
+ResidualNorm rms_norm_cuda(const at::Tensor& x, const at::Tensor& h, const at::Tensor& weight, double eps,
+                           at::ScalarType out);
 
 // weight undefined: no norm.
 bool has_gate_cuda(const GateInputs& in);

@@ -96,9 +96,23 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, P
   if (use_cpu_kernel(path, x))
     return CpuNorm::apply(x, std::optional<at::Tensor>(), weight.to(at::kFloat), eps).to(type);
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, x) && has_rms_norm_cuda(x, type)) return rms_norm_cuda(x, weight, eps, type);
+  if (use_cuda_kernel(path, x) && has_rms_norm_cuda(x, type))
+    return rms_norm_cuda(x, at::Tensor(), weight, eps, type).norm;
 #endif
   return in_tensor_operations(x.to(compute_type(x)), weight, eps, path).to(type);
+}
+
+ResidualNorm add_rms_norm(const at::Tensor& x, const at::Tensor& h, const at::Tensor& weight, double eps,
+                          Path path, std::optional<at::ScalarType> out) {
+  [[maybe_unused]] const auto type = out.value_or(x.scalar_type());
+#ifdef HAX_CUDA
+  if (use_cuda_kernel(path, x) && has_rms_norm_cuda(x, type) && (!h.defined() || h.scalar_type() == type)) {
+    check(x, h.defined() ? h : x, weight);
+    return rms_norm_cuda(x, h, weight, eps, type);
+  }
+#endif
+  const at::Tensor sum = h.defined() ? x + h : x;
+  return {sum, rms_norm(sum, weight, eps, path, out)};
 }
 
 at::Tensor gated_rms_norm(const at::Tensor& x, const at::Tensor& z, const at::Tensor& weight, double eps,

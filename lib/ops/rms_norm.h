@@ -11,6 +11,13 @@ namespace hax::ops {
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, Path path = Path::automatic,
                     std::optional<at::ScalarType> out = std::nullopt);
 
+// The residual stream: sum = x + h, in x's dtype (h undefined: x itself), and rms_norm(sum).
+struct ResidualNorm {
+  at::Tensor sum, norm;
+};
+ResidualNorm add_rms_norm(const at::Tensor& x, const at::Tensor& h, const at::Tensor& weight, double eps,
+                          Path path = Path::automatic, std::optional<at::ScalarType> out = std::nullopt);
+
 // Mamba2's norm: rms_norm(x * SiLU(z)) (norm_before_gate false, one group over all of d).
 at::Tensor gated_rms_norm(const at::Tensor& x, const at::Tensor& z, const at::Tensor& weight, double eps,
                           Path path = Path::automatic);

@@ -1,5 +1,7 @@
 #include "lib/ops/cuda/rms_norm.h"
 
+#include <optional>
+
 #include "lib/ops/cuda_tensors.h"
 
 namespace hax::ops {
@@ -26,42 +28,60 @@ at::Tensor paired_rows(const at::Tensor& x) {
   return aligned ? rows : rows.clone(at::MemoryFormat::Contiguous);
 }
 
+template <class T>
+cuda::Rows<const T> rows_or_none(const at::Tensor& rows) {
+  return rows.defined() ? device_rows<T>(rows) : cuda::Rows<const T>{nullptr, 0};
+}
+
+// -> {sum, norm}; without h the sum is x itself.
 class CudaNorm : public torch::autograd::Function<CudaNorm> {
  public:
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, double eps,
-                            int64_t out) {
-    const at::Tensor x_rows = paired_rows(x), w = weight.contiguous();
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& x, const std::optional<at::Tensor>& h,
+                               const at::Tensor& weight, double eps, int64_t out) {
+    const at::Tensor x_rows = paired_rows(x), h_rows = h ? paired_rows(*h) : at::Tensor();
+    const at::Tensor w = weight.contiguous();
     const auto type = static_cast<at::ScalarType>(out);
+    const at::Tensor sum = h ? at::empty(x.sizes(), x.options()) : x;
     const at::Tensor y = at::empty(x.sizes(), x.options().dtype(type));
     with_types(x, type, [&](auto in_element, auto out_element) {
       using X = decltype(in_element);
       using Y = decltype(out_element);
-      cuda::norm_forward<X, Y>(shape_of(x_rows, eps), device_rows<X>(x_rows), device_data<float>(w),
+      cuda::norm_forward<X, Y>(shape_of(x_rows, eps), device_rows<X>(x_rows), rows_or_none<Y>(h_rows),
+                               device_data<float>(w), h ? mutable_device_data<X>(sum) : nullptr,
                                mutable_device_data<Y>(y), cuda_stream());
     });
-    ctx->save_for_backward({x_rows, w});
+    ctx->save_for_backward({h ? sum : x_rows, w});
     ctx->saved_data["eps"] = eps;
     ctx->saved_data["out"] = out;
-    return y;
+    ctx->saved_data["added"] = h.has_value();
+    ctx->set_materialize_grads(false);
+    return {sum, y};
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list gradients) {
     const auto saved = ctx->get_saved_variables();
     const at::Tensor &x = saved[0], &w = saved[1];
+    const auto type = static_cast<at::ScalarType>(ctx->saved_data["out"].toInt());
+    const bool added = ctx->saved_data["added"].toBool();
+    const at::Tensor none;
+    if (!gradients[1].defined())
+      return {gradients[0], added && gradients[0].defined() ? gradients[0].to(type) : none, none, none, none};
     const auto shape = shape_of(x, ctx->saved_data["eps"].toDouble());
-    const at::Tensor dy = paired_rows(gradients[0]);
+    const at::Tensor dsum = gradients[0].defined() ? paired_rows(gradients[0]) : none;
+    const at::Tensor dy = paired_rows(gradients[1]);
     const at::Tensor dx = at::empty(x.sizes(), x.options()), dw = at::empty(w.sizes(), w.options());
+    const bool apart = added && type != x.scalar_type();
+    const at::Tensor dh = apart ? at::empty(x.sizes(), x.options().dtype(type)) : none;
     const at::Tensor work = device_scratch(cuda::norm_scratch_bytes(shape), x);
-    with_types(x, static_cast<at::ScalarType>(ctx->saved_data["out"].toInt()),
-               [&](auto in_element, auto out_element) {
-                 using X = decltype(in_element);
-                 using Y = decltype(out_element);
-                 cuda::norm_backward<X, Y>(shape, device_rows<X>(x), device_data<float>(w),
-                                           device_rows<Y>(dy), mutable_device_data<X>(dx),
-                                           mutable_device_data<float>(dw), work.mutable_data_ptr(),
-                                           cuda_stream());
-               });
-    return {dx, dw, at::Tensor(), at::Tensor()};
+    with_types(x, type, [&](auto in_element, auto out_element) {
+      using X = decltype(in_element);
+      using Y = decltype(out_element);
+      cuda::norm_backward<X, Y>(shape, device_rows<X>(x), device_data<float>(w), device_rows<Y>(dy),
+                                rows_or_none<X>(dsum), mutable_device_data<X>(dx),
+                                apart ? mutable_device_data<Y>(dh) : nullptr, mutable_device_data<float>(dw),
+                                work.mutable_data_ptr(), cuda_stream());
+    });
+    return {dx, apart || !added ? dh : dx, dw, none, none};
   }
 
  private:
@@ -77,8 +97,11 @@ bool has_rms_norm_cuda(const at::Tensor& x, at::ScalarType out) {
          x.size(1) % 2 == 0 && x.size(1) <= cuda::kNormWidest;
 }
 
-at::Tensor rms_norm_cuda(const at::Tensor& x, const at::Tensor& weight, double eps, at::ScalarType out) {
-  return CudaNorm::apply(x, weight.to(at::kFloat), eps, static_cast<int64_t>(out));
+ResidualNorm rms_norm_cuda(const at::Tensor& x, const at::Tensor& h, const at::Tensor& weight, double eps,
+                           at::ScalarType out) {
+  const auto both = CudaNorm::apply(x, h.defined() ? std::optional(h) : std::nullopt, weight.to(at::kFloat),
+                                    eps, static_cast<int64_t>(out));
+  return {both[0], both[1]};
 }
 
 }  // namespace hax::ops

@@ -148,5 +148,56 @@ TEST_CASE("the norms on a GPU agree with the fp64 reference", "[gpu]") {
   }
 }
 
+// {x, h, weight}, or {x, weight} without h -> sum and norm side by side, in `out`.
+test::TensorFunction residual_norm_on(Path path, at::ScalarType out) {
+  return [path, out](const Tensors& in) {
+    const auto both = in.size() == 3 ? ops::add_rms_norm(in[0], in[1], in[2], kEps, path, out)
+                                     : ops::add_rms_norm(in[0], at::Tensor(), in[1], kEps, path, out);
+    return at::cat({both.sum.to(out), both.norm}, 1);
+  };
+}
+
+TEST_CASE("a residual norm is the sum and its norm, with both gradients") {
+  for (const bool added : {false, true}) {
+    const auto inputs = random_inputs(5, 6, added, 21);
+    const auto upstream = test::random_normal({5, 12}, 22);
+    const auto f = residual_norm_on(Path::reference, at::kDouble);
+    check_close(test::output_and_gradients(f, inputs, upstream),
+                test::output_and_differences(f, inputs, upstream), 1e-8);
+    const at::Tensor sum = added ? inputs[0] + inputs[1] : inputs[0];
+    CHECK(f(inputs).narrow(1, 0, 6).equal(sum));
+    CHECK(relative_error(f(inputs).narrow(1, 6, 6), ops::rms_norm(sum, inputs.back(), kEps)) <= 1e-14);
+  }
+}
+
+TEST_CASE("a residual norm on a GPU agrees with the fp64 reference", "[gpu]") {
+  struct Types {
+    at::ScalarType stream, compute;
+    double tolerance;
+  };
+  for (const Types& types : {Types{at::kFloat, at::kFloat, 3e-6}, Types{at::kFloat, at::kBFloat16, 8e-3},
+                             Types{at::kBFloat16, at::kBFloat16, 8e-3}}) {
+    for (const bool added : {false, true}) {
+      for (const auto& [rows, d] : {std::pair<int64_t, int64_t>{1, 2}, {333, 64}, {70, 130}}) {
+        CAPTURE(added, rows, d, at::toString(types.stream), at::toString(types.compute));
+        auto inputs = random_inputs(rows, d, added, 23);
+        inputs[0] = inputs[0].to(types.stream);
+        if (added) inputs[1] = inputs[1].to(types.compute);
+        inputs.back() = inputs.back().to(at::kFloat);
+        const auto upstream = test::random_normal({rows, 2 * d}, 24, types.compute);
+        const auto expected = test::output_and_gradients(residual_norm_on(Path::reference, at::kDouble),
+                                                         test::converted(inputs, at::kDouble), upstream);
+        Tensors on_gpu;
+        for (const auto& input : inputs) on_gpu.push_back(input.to(at::kCUDA));
+        const auto f = residual_norm_on(Path::automatic, types.compute);
+        const auto found = test::output_and_gradients(f, on_gpu, upstream);
+        check_close(found, expected, types.tolerance);
+        const auto again = test::output_and_gradients(f, on_gpu, upstream);
+        for (size_t i = 0; i < found.size(); ++i) CHECK(test::bitwise_equal(found[i].cpu(), again[i].cpu()));
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace hax

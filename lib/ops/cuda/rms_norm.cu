@@ -4,6 +4,8 @@
 #include "lib/ops/cuda/convert.cuh"
 #include "lib/ops/cuda/rms_norm.h"
 
+#include <type_traits>
+
 namespace hax::ops::cuda {
 namespace {
 
@@ -19,28 +21,50 @@ __device__ __forceinline__ void store_pair(__nv_bfloat16* p, float2 x) {
   *reinterpret_cast<__nv_bfloat162*>(p) = __floats2bfloat162_rn(x.x, x.y);
 }
 
-// A row, and the sum of its squares.
-template <int N, class X>
-__device__ __forceinline__ float load_row(float2 (&u)[N], Rows<const X> x, int64_t row, int d, int lane) {
-  float square = 0.0f;
+template <class T>
+__device__ __forceinline__ float2 as_stored(float2 x) {
+  if constexpr (std::is_same_v<T, float>) return x;
+  return __bfloat1622float2(__floats2bfloat162_rn(x.x, x.y));
+}
+
+template <class T, int N>
+__device__ __forceinline__ void load_row(float2 (&u)[N], Rows<const T> x, int64_t row, int d, int lane) {
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     const int c = 2 * (lane + 32 * i);
     u[i] = c < d ? load_pair(x.data + row * x.stride + c) : make_float2(0.0f, 0.0f);
-    square += u[i].x * u[i].x + u[i].y * u[i].y;
   }
+}
+
+template <int N>
+__device__ __forceinline__ float sum_of_squares(const float2 (&u)[N]) {
+  float square = 0.0f;
+#pragma unroll
+  for (int i = 0; i < N; ++i) square += u[i].x * u[i].x + u[i].y * u[i].y;
   return warp_sum(square);
 }
 
 template <int N, class X, class Y>
 __global__ void __launch_bounds__(kWarps * 32)
-    forward_kernel(int64_t rows, int d, float eps, Rows<const X> x, const float* __restrict__ weight,
-                   Y* __restrict__ y) {
+    forward_kernel(int64_t rows, int d, float eps, Rows<const X> x, Rows<const Y> h,
+                   const float* __restrict__ weight, X* __restrict__ sum, Y* __restrict__ y) {
   const int lane = threadIdx.x % 32;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (row >= rows) return;
   float2 u[N];
-  const float scale = rsqrtf(load_row(u, x, row, d, lane) / static_cast<float>(d) + eps);
+  load_row(u, x, row, d, lane);
+  if (h.data) {
+    float2 added[N];
+    load_row(added, h, row, d, lane);
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      const int c = 2 * (lane + 32 * i);
+      if (c >= d) continue;
+      u[i] = as_stored<X>(make_float2(u[i].x + added[i].x, u[i].y + added[i].y));
+      store_pair(sum + row * d + c, u[i]);
+    }
+  }
+  const float scale = rsqrtf(sum_of_squares(u) / static_cast<float>(d) + eps);
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     const int c = 2 * (lane + 32 * i);
@@ -50,11 +74,12 @@ __global__ void __launch_bounds__(kWarps * 32)
   }
 }
 
-// parts (blocks, d). With r = 1 / rms: du = r (w dy) - u r^3 mean(u w dy).
+// parts (blocks, d). With r = 1 / rms: du = r (w dy) - u r^3 mean(u w dy), and dsum where it is not null.
 template <int N, class X, class Y>
 __global__ void __launch_bounds__(kWarps * 32)
     backward_kernel(int64_t rows, int d, float eps, Rows<const X> x, const float* __restrict__ weight,
-                    Rows<const Y> dy, X* __restrict__ dx, float* __restrict__ parts) {
+                    Rows<const Y> dy, Rows<const X> dsum, X* __restrict__ dx, Y* __restrict__ dh,
+                    float* __restrict__ parts) {
   extern __shared__ float shared[];  // (kWarps, d)
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   float2 w[N], dw[N];
@@ -68,12 +93,12 @@ __global__ void __launch_bounds__(kWarps * 32)
   for (int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + warp; row < rows;
        row += static_cast<int64_t>(gridDim.x) * kWarps) {
     float2 u[N], g[N];
-    const float scale = rsqrtf(load_row(u, x, row, d, lane) * mean_of + eps);
+    load_row(u, x, row, d, lane);
+    load_row(g, dy, row, d, lane);
+    const float scale = rsqrtf(sum_of_squares(u) * mean_of + eps);
     float dot = 0.0f;
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      const int c = 2 * (lane + 32 * i);
-      g[i] = c < d ? load_pair(dy.data + row * dy.stride + c) : make_float2(0.0f, 0.0f);
       dw[i].x += g[i].x * u[i].x * scale;
       dw[i].y += g[i].y * u[i].y * scale;
       g[i].x *= w[i].x;
@@ -85,8 +110,13 @@ __global__ void __launch_bounds__(kWarps * 32)
     for (int i = 0; i < N; ++i) {
       const int c = 2 * (lane + 32 * i);
       if (c >= d) continue;
-      store_pair(dx + row * d + c,
-                 make_float2(g[i].x * scale - u[i].x * pull, g[i].y * scale - u[i].y * pull));
+      float2 du = make_float2(g[i].x * scale - u[i].x * pull, g[i].y * scale - u[i].y * pull);
+      if (dsum.data) {
+        const float2 other = load_pair(dsum.data + row * dsum.stride + c);
+        du = make_float2(du.x + other.x, du.y + other.y);
+      }
+      store_pair(dx + row * d + c, du);
+      if (dh) store_pair(dh + row * d + c, du);
     }
   }
 #pragma unroll
@@ -124,11 +154,12 @@ void with_pairs(int64_t d, const F& f) {
 }  // namespace
 
 template <class X, class Y>
-void norm_forward(const NormShape& shape, Rows<const X> x, const float* weight, Y* y, cudaStream_t stream) {
+void norm_forward(const NormShape& shape, Rows<const X> x, Rows<const Y> h, const float* weight, X* sum, Y* y,
+                  cudaStream_t stream) {
   with_pairs(shape.d, [&](auto n) {
     forward_kernel<decltype(n)::value, X, Y>
         <<<static_cast<unsigned>(ceil_div(shape.rows, kWarps)), kWarps * 32, 0, stream>>>(
-            shape.rows, static_cast<int>(shape.d), shape.eps, x, weight, y);
+            shape.rows, static_cast<int>(shape.d), shape.eps, x, h, weight, sum, y);
   });
   check_launch("norm_forward", shape_text(shape));
 }
@@ -138,24 +169,25 @@ int64_t norm_scratch_bytes(const NormShape& shape) {
 }
 
 template <class X, class Y>
-void norm_backward(const NormShape& shape, Rows<const X> x, const float* weight, Rows<const Y> dy, X* dx,
-                   float* dweight, void* scratch, cudaStream_t stream) {
+void norm_backward(const NormShape& shape, Rows<const X> x, const float* weight, Rows<const Y> dy,
+                   Rows<const X> dsum, X* dx, Y* dh, float* dweight, void* scratch, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>(backward_blocks(shape));
   const int d = static_cast<int>(shape.d);
   auto* parts = static_cast<float*>(scratch);
   with_pairs(shape.d, [&](auto n) {
     backward_kernel<decltype(n)::value, X, Y>
         <<<blocks, kWarps * 32, kWarps * shape.d * sizeof(float), stream>>>(shape.rows, d, shape.eps, x,
-                                                                            weight, dy, dx, parts);
+                                                                            weight, dy, dsum, dx, dh, parts);
   });
   check_launch("norm_backward", shape_text(shape));
   column_sums("norm_backward's sums", parts, blocks, d, dweight, stream);
 }
 
-#define HAX_INSTANTIATE(X, Y)                                                                         \
-  template void norm_forward<X, Y>(const NormShape&, Rows<const X>, const float*, Y*, cudaStream_t);  \
-  template void norm_backward<X, Y>(const NormShape&, Rows<const X>, const float*, Rows<const Y>, X*, \
-                                    float*, void*, cudaStream_t);
+#define HAX_INSTANTIATE(X, Y)                                                                            \
+  template void norm_forward<X, Y>(const NormShape&, Rows<const X>, Rows<const Y>, const float*, X*, Y*, \
+                                   cudaStream_t);                                                        \
+  template void norm_backward<X, Y>(const NormShape&, Rows<const X>, const float*, Rows<const Y>,        \
+                                    Rows<const X>, X*, Y*, float*, void*, cudaStream_t);
 HAX_INSTANTIATE(float, float)
 HAX_INSTANTIATE(float, __nv_bfloat16)
 HAX_INSTANTIATE(__nv_bfloat16, __nv_bfloat16)

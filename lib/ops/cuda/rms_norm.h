@@ -12,15 +12,18 @@ struct NormShape {
 };
 constexpr int64_t kNormWidest = 2048;
 
-// y = x / rms(x) * weight. X, Y: float or __nv_bfloat16; weight fp32. y contiguous.
+// sum = x + h, rounded to X; y = sum / rms(sum) * weight. h.data may be null: then the sum is x, and not
+// written. X, Y: float or __nv_bfloat16; weight fp32. sum and y contiguous.
 template <class X, class Y>
-void norm_forward(const NormShape& shape, Rows<const X> x, const float* weight, Y* y, cudaStream_t stream);
+void norm_forward(const NormShape& shape, Rows<const X> x, Rows<const Y> h, const float* weight, X* sum, Y* y,
+                  cudaStream_t stream);
 
 int64_t norm_scratch_bytes(const NormShape& shape);
 
-// dx contiguous; dweight (d) fp32, summed in a fixed order.
+// x: the sum. dsum.data may be null; dh may be null. dx and dh contiguous, the same gradient in two types;
+// dweight (d) fp32, summed in a fixed order.
 template <class X, class Y>
-void norm_backward(const NormShape& shape, Rows<const X> x, const float* weight, Rows<const Y> dy, X* dx,
-                   float* dweight, void* scratch, cudaStream_t stream);
+void norm_backward(const NormShape& shape, Rows<const X> x, const float* weight, Rows<const Y> dy,
+                   Rows<const X> dsum, X* dx, Y* dh, float* dweight, void* scratch, cudaStream_t stream);
 
 }  // namespace hax::ops::cuda
