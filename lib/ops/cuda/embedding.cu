@@ -1,5 +1,5 @@
-// Backward, small vocabularies: a block adds kTableRows rows into tables of the whole matrix in shared
-// memory, one thread a feature and every groups-th row; all tables are added up in order. Large ones: a block
+// Backward, small vocabularies: a block adds kTableRows rows into a table of the whole matrix in shared
+// memory; the tables are added up in order. Large ones: a block
 // a token id. It looks through all tokens kThreads at a time, lists the rows that hold its id in shared
 // memory, and adds them up: thread (g, f) takes feature f of every kGroups-th row of the list, and the groups
 // are added in order at the end.
@@ -64,42 +64,50 @@ __global__ void __launch_bounds__(kThreads)
   dweight[static_cast<int64_t>(blockIdx.x) * d + column] = from_float<T>(total);
 }
 
-constexpr int kTableRows = 128;
+constexpr int kTableRows = 128, kTableGroups = 8;
 constexpr int64_t kTableBytes = 40 * 1024, kTableThreads = 512;
 
-// parts (blocks, vocab, d)
+// parts (blocks, vocab, d). Group g of d threads takes the ids with id % groups = g, so that all share a
+// table.
 template <class T>
-__global__ void table_kernel(Layout layout, int d, int vocab, int groups, const int64_t* __restrict__ tokens,
-                             const T* __restrict__ dout, float* __restrict__ parts) {
-  extern __shared__ float tables[];  // (groups, vocab, d)
+__global__ void __launch_bounds__(kTableThreads)
+    table_kernel(Layout layout, int d, int vocab, int groups, const int64_t* __restrict__ tokens,
+                 const T* __restrict__ dout, float* __restrict__ parts) {
+  extern __shared__ float table[];
+  __shared__ int ids[kTableRows];
+  __shared__ uint8_t rows[kTableGroups][kTableRows];
+  __shared__ int counts[kTableGroups];
   const int n = vocab * d, g = threadIdx.x / d, column = threadIdx.x % d;
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * kTableRows;
-  const int64_t last = min(first + kTableRows, layout.cu_seqlens[layout.batch]);
-  for (int i = threadIdx.x; i < groups * n; i += blockDim.x) tables[i] = 0.0f;
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kTableRows, used = layout.cu_seqlens[layout.batch];
+  for (int i = threadIdx.x; i < kTableRows; i += blockDim.x)
+    ids[i] = first + i < used ? static_cast<int>(tokens[first + i]) : -1;
+  for (int i = threadIdx.x; i < n; i += blockDim.x) table[i] = 0.0f;
+  __syncthreads();
+  if (g < groups && column == 0) {
+    int count = 0;
+    for (int i = 0; i < kTableRows; ++i) {
+      if (ids[i] >= 0 && ids[i] % groups == g) rows[g][count++] = static_cast<uint8_t>(i);
+    }
+    counts[g] = count;
+  }
   __syncthreads();
   if (g < groups) {
-    float* table = tables + g * n + column;
     constexpr int kAhead = 8;  // rows read before the first is added
-    for (int64_t row = first + g; row < last; row += kAhead * groups) {
-      int64_t id[kAhead];
+    const int count = counts[g];
+    for (int i = 0; i < count; i += kAhead) {
       float value[kAhead];
 #pragma unroll
-      for (int k = 0; k < kAhead; ++k) {
-        const int64_t at = row + k * groups;
-        id[k] = at < last ? tokens[at] : 0;
-        value[k] = at < last ? to_float(dout[at * d + column]) : 0.0f;
-      }
+      for (int k = 0; k < kAhead; ++k)
+        value[k] = i + k < count ? to_float(dout[(first + rows[g][i + k]) * d + column]) : 0.0f;
 #pragma unroll
-      for (int k = 0; k < kAhead; ++k) table[id[k] * d] += value[k];
+      for (int k = 0; k < kAhead; ++k) {
+        if (i + k < count) table[ids[rows[g][i + k]] * d + column] += value[k];
+      }
     }
   }
   __syncthreads();
   float* part = parts + static_cast<int64_t>(blockIdx.x) * n;
-  for (int i = threadIdx.x; i < n; i += blockDim.x) {
-    float sum = 0.0f;
-    for (int k = 0; k < groups; ++k) sum += tables[k * n + i];
-    part[i] = sum;
-  }
+  for (int i = threadIdx.x; i < n; i += blockDim.x) part[i] = table[i];
 }
 
 template <class T>
@@ -138,11 +146,11 @@ void embedding_backward(const Layout& layout, int64_t vocab, int64_t d, const in
                         T* dweight, void* scratch, cudaStream_t stream) {
   if (fits_table(vocab, d)) {
     const auto blocks = static_cast<unsigned>(ceil_div(layout.rows, kTableRows));
-    const int64_t table = vocab * d * static_cast<int64_t>(sizeof(float));
-    const int64_t groups = std::max<int64_t>(1, std::min(kTableBytes / table, kTableThreads / d));
+    const int64_t groups = std::clamp<int64_t>(kTableThreads / d, 1, kTableGroups);
     auto* parts = static_cast<float*>(scratch);
-    table_kernel<<<blocks, static_cast<unsigned>(ceil_div(groups * d, 32) * 32), groups * table, stream>>>(
-        layout, static_cast<int>(d), static_cast<int>(vocab), static_cast<int>(groups), tokens, dout, parts);
+    table_kernel<<<blocks, static_cast<unsigned>(ceil_div(groups * d, 32) * 32), vocab * d * sizeof(float),
+                   stream>>>(layout, static_cast<int>(d), static_cast<int>(vocab), static_cast<int>(groups),
+                             tokens, dout, parts);
     check_launch("embedding_backward", "vocabulary " + std::to_string(vocab) + ", d " + std::to_string(d));
     tables_sum_kernel<<<static_cast<unsigned>(ceil_div(vocab * d, 64)), 64, 0, stream>>>(
         vocab * d, static_cast<int>(blocks), parts, dweight);
