@@ -1,8 +1,7 @@
 // Backward, small vocabularies: a block adds kTableRows rows into a table of the whole matrix in shared
-// memory; the tables are added up in order. Large ones: a block
-// a token id. It looks through all tokens kThreads at a time, lists the rows that hold its id in shared
-// memory, and adds them up: thread (g, f) takes feature f of every kGroups-th row of the list, and the groups
-// are added in order at the end.
+// memory; the tables are added up in order. Large ones: a block a token id. It looks through all tokens
+// kThreads at a time, lists the rows that hold its id in shared memory, and adds them up: thread (g, f) takes
+// feature f of every kGroups-th row of the list, and the groups are added in order at the end.
 #include "lib/ops/cuda/embedding.h"
 
 #include <algorithm>
