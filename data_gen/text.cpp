@@ -1,16 +1,15 @@
 #include "data_gen/text.h"
 
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
 #include <fstream>
-#include <limits>
 #include <regex>
 #include <vector>
 
 #include "data_gen/joint_recall.h"
 #include "data_gen/output_folder.h"
 #include "data_gen/registry.h"
+#include "data_gen/text_example.h"
 #include "lib/base/error.h"
 #include "lib/base/files.h"
 #include "lib/base/parallel.h"
@@ -65,8 +64,13 @@ Stem find_stem(const TextImport& options) {
 // A text file read line by line.
 class Lines {
  public:
-  explicit Lines(const std::string& path) : path_(path), file_(path, std::ios::binary) {
-    if (!file_) throw DataError(path + ": cannot be opened; the six text files belong together");
+  explicit Lines(const std::string& path) : path_(path) {
+    const char* remedy = "; the six text files belong together, copy them again from their source";
+    std::error_code error;  // opening a pipe would wait for its writer
+    const bool regular = fs::is_regular_file(path, error);
+    if (!error && !regular) throw DataError(path + ": is not a regular file" + remedy);
+    file_.open(path, std::ios::binary);
+    if (!file_) throw DataError(path + ": cannot be opened" + remedy);
   }
   // Up to kBlock further lines, line ends removed.
   std::vector<std::string> next() {
@@ -86,68 +90,6 @@ class Lines {
   std::ifstream file_;
 };
 
-// Parses a line of exactly `length` integers of [0, bound); returns the fault, or "".
-std::string parse_line(const std::string& line, int64_t length, int64_t bound, const char* what,
-                       std::vector<int32_t>& out) {
-  out.clear();
-  const char* at = line.data();
-  const char* const end = at + line.size();
-  while (static_cast<int64_t>(out.size()) <= length) {
-    int64_t number = 0;
-    const auto [stop, error] = std::from_chars(at, end, number);
-    if (error != std::errc() || (stop != end && *stop != ' ')) {
-      const char* const word_end = std::find(at, end, ' ');
-      return "column " + std::to_string(at - line.data() + 1) + ": '" +
-             std::string(at, std::min(word_end, at + 40)) + "' is not an integer";
-    }
-    if (number < 0 || number >= bound) {
-      return "column " + std::to_string(at - line.data() + 1) + ": " + what + " " + std::to_string(number) +
-             " is not in [0, " + std::to_string(bound - 1) + "]";
-    }
-    out.push_back(static_cast<int32_t>(number));
-    if (stop == end) break;
-    at = stop + 1;
-  }
-  if (static_cast<int64_t>(out.size()) == length) return "";
-  const std::string count = static_cast<int64_t>(out.size()) > length ? "more" : std::to_string(out.size());
-  return count + " numbers, every line needs " + std::to_string(length);
-}
-
-// Which of the two files is at fault, and how.
-struct LineFault {
-  bool in_mask = false;
-  std::string text;
-};
-
-LineFault parse_example(const JointRecall& task, const std::string& inputs, const std::string& mask,
-                        Example& result) {
-  const int64_t length = task.spec().padded_tokens;
-  if (std::string fault = parse_line(inputs, length, task.spec().vocab_size, "token", result.tokens);
-      !fault.empty()) {
-    return {false, fault};
-  }
-  std::vector<int32_t> bits;
-  if (std::string fault = parse_line(mask, length, 2, "mask", bits); !fault.empty()) return {true, fault};
-  while (!result.tokens.empty() && result.tokens.back() == JointRecall::kPad) result.tokens.pop_back();
-  result.scored.clear();
-  result.targets.clear();
-  for (size_t i = 0; i < bits.size(); ++i) {
-    if (bits[i] == 0) continue;
-    if (i + 1 >= result.tokens.size()) {
-      return {true, "1 at position " + std::to_string(i) + ", where no answer follows"};
-    }
-    result.scored.push_back(static_cast<int32_t>(i));
-    result.targets.push_back(result.tokens[i + 1]);
-  }
-  const JointRecall::Size size = task.size_of(result.tokens);
-  result.slices = {static_cast<int32_t>(size.n_context), static_cast<int32_t>(size.n_key)};
-  if (std::string fault = task.fault(result); !fault.empty()) {
-    const bool in_mask = size.n_context > 0 && result.scored != JointRecall::scored_positions(size);
-    return {in_mask, "not a joint-recall example: " + fault};
-  }
-  return {};
-}
-
 void import_split(const JointRecall& task, Lines inputs, Lines masks, int threads, SplitColumns& columns,
                   JointRecallConfig& smallest) {
   int64_t line = 0;
@@ -156,10 +98,10 @@ void import_split(const JointRecall& task, Lines inputs, Lines masks, int thread
     const std::vector<std::string> mask_lines = masks.next();
     const size_t count = std::min(input_lines.size(), mask_lines.size());
     std::vector<Example> examples(count);
-    std::vector<LineFault> faults(count);
+    std::vector<TextFault> faults(count);
     parallel_for(static_cast<int64_t>(count), 64, threads, [&](int64_t begin, int64_t end) {
       for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
-        faults[i] = parse_example(task, input_lines[i], mask_lines[i], examples[i]);
+        faults[i] = parse_text_example(task, input_lines[i], mask_lines[i], examples[i]);
       }
     });
     for (size_t i = 0; i < count; ++i) {

@@ -1,5 +1,7 @@
 #include "data_gen/text.h"
 
+#include <sys/stat.h>
+
 #include <filesystem>
 
 #include "data_gen/draw.h"
@@ -165,12 +167,12 @@ TEST_CASE("faulty text files are refused with file and line") {
   SECTION("a word") {
     const auto message =
         folder.error(folder.inputs, [](std::string& t) { t.replace(line_start(t, 3), 1, "one"); });
-    CHECK(mentions(message, third_input + "column 1: 'one' is not an integer"));
+    CHECK(mentions(message, third_input + "column 1: \"one\" is not an integer"));
   }
   SECTION("a fraction") {
     const auto message =
         folder.error(folder.inputs, [](std::string& t) { t.replace(line_start(t, 3), 1, "1.0"); });
-    CHECK(mentions(message, "'1.0' is not an integer"));
+    CHECK(mentions(message, "\"1.0\" is not an integer"));
   }
   SECTION("a number beyond 64 bits") {
     const auto message = folder.error(
@@ -206,10 +208,44 @@ TEST_CASE("faulty text files are refused with file and line") {
     const auto message = folder.error(folder.inputs, [](std::string& t) { t.erase(line_start(t, 8)); });
     CHECK(mentions(message, folder.inputs + ": ends after line 7"));
   }
+  const auto import = [&] { import_text(import_of(folder.text, folder.scratch / "again")); };
   SECTION("a missing file") {
     std::filesystem::remove(folder.mask);
-    const auto import = [&] { import_text(import_of(folder.text, folder.scratch / "again")); };
     CHECK(mentions(message_of<DataError>(import), folder.mask));
+  }
+  SECTION("a folder or a pipe in place of a file") {
+    std::filesystem::remove(folder.mask);
+    std::filesystem::create_directory(folder.mask);
+    CHECK(mentions(message_of<DataError>(import), folder.mask + ": is not a regular file"));
+    std::filesystem::remove(folder.mask);
+    REQUIRE(::mkfifo(folder.mask.c_str(), 0600) == 0);
+    CHECK(mentions(message_of<DataError>(import), folder.mask + ": is not a regular file"));
+    CHECK(!std::filesystem::exists(folder.scratch / "again"));
+  }
+  SECTION("bytes that are no text") {
+    struct Row {
+      std::string bytes;
+      std::string says;
+    };
+    const std::vector<Row> rows = {{std::string("\0", 1), "column 1: \"\\u0000"},
+                                   {"\x1b[31m", "column 1: \"\\u001b[31m"},
+                                   {"\xff", "column 1: \"\\ufffd"},
+                                   {"\xef\xbb\xbf", "column 1: \"\\ufeff"},
+                                   {"-", "token -1 is not in [0, 99]"},
+                                   {"+", "is not an integer"},
+                                   {"\t", "column 1: \"\\t1\" is not an integer"},
+                                   {" ", "column 1: \"\" is not an integer"},
+                                   {std::string(1 << 20, '9'), "is not an integer"}};
+    const std::string good = read_file(folder.inputs);
+    for (const Row& row : rows) {
+      INFO(row.says);
+      write_file(folder.inputs, good);
+      const auto message =
+          folder.error(folder.inputs, [&](std::string& t) { t.insert(line_start(t, 3), row.bytes); });
+      CHECK(mentions(message, third_input));
+      CHECK(mentions(message, row.says));
+      CHECK(message.size() < 600);
+    }
   }
 }
 
