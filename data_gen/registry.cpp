@@ -1,6 +1,5 @@
 #include "data_gen/registry.h"
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <stdexcept>
 
@@ -13,90 +12,86 @@
 #include "data_gen/noisy_joint_recall.h"
 #include "data_gen/selective_copying.h"
 #include "lib/base/error.h"
+#include "lib/base/json.h"
 #include "lib/config/names.h"
 
 namespace hax {
 namespace {
 
-using nlohmann::json;
-
 // The parameters() of each task, read back.
-void read(const json& parameters, JointRecallConfig& task) {
-  parameters.at("n_context_min").get_to(task.n_context_min);
-  parameters.at("n_context_max").get_to(task.n_context_max);
-  parameters.at("n_key_min").get_to(task.n_key_min);
-  parameters.at("n_key_max").get_to(task.n_key_max);
-  parameters.at("n_value").get_to(task.n_value);
-  parameters.at("vocab_size").get_to(task.vocab_size);
+void read(const JsonReader& parameters, JointRecallConfig& task) {
+  parameters.get("n_context_min", task.n_context_min);
+  parameters.get("n_context_max", task.n_context_max);
+  parameters.get("n_key_min", task.n_key_min);
+  parameters.get("n_key_max", task.n_key_max);
+  parameters.get("n_value", task.n_value);
+  parameters.get("vocab_size", task.vocab_size);
 }
 
-void read(const json& parameters, MultilevelJointRecallConfig& task) {
-  parameters.at("levels").get_to(task.levels);
-  parameters.at("n_value").get_to(task.n_value);
-  parameters.at("vocab_size").get_to(task.vocab_size);
+void read(const JsonReader& parameters, MultilevelJointRecallConfig& task) {
+  parameters.get("levels", task.levels);
+  parameters.get("n_value", task.n_value);
+  parameters.get("vocab_size", task.vocab_size);
 }
 
-void read(const json& parameters, NoisyJointRecallConfig& task) {
-  parameters.at("n_context_min").get_to(task.n_context_min);
-  parameters.at("n_context_max").get_to(task.n_context_max);
-  parameters.at("n_key_min").get_to(task.n_key_min);
-  parameters.at("n_key_max").get_to(task.n_key_max);
-  parameters.at("n_value").get_to(task.n_value);
-  parameters.at("length").get_to(task.length);
-  parameters.at("n_noise").get_to(task.n_noise);
-  parameters.at("noise_in_blocks").get_to(task.noise_in_blocks);
-  parameters.at("vocab_size").get_to(task.vocab_size);
+void read(const JsonReader& parameters, NoisyJointRecallConfig& task) {
+  parameters.get("n_context_min", task.n_context_min);
+  parameters.get("n_context_max", task.n_context_max);
+  parameters.get("n_key_min", task.n_key_min);
+  parameters.get("n_key_max", task.n_key_max);
+  parameters.get("n_value", task.n_value);
+  parameters.get("length", task.length);
+  parameters.get("n_noise", task.n_noise);
+  parameters.get("noise_in_blocks", task.noise_in_blocks);
+  parameters.get("vocab_size", task.vocab_size);
 }
 
-// A plain number stands for a list of one.
-std::vector<int64_t> list_of(const json& value) {
-  return value.is_array() ? value.get<std::vector<int64_t>>() : std::vector<int64_t>{value.get<int64_t>()};
+void read(const JsonReader& parameters, MqarConfig& task) {
+  parameters.get("vocab_size", task.vocab_size);
+  parameters.get("input_seq_len", task.input_seq_len);
+  parameters.get("num_kv_pairs", task.num_kv_pairs);
+  if (parameters.has("weights")) parameters.get("weights", task.weights);
+  parameters.get("power_a", task.power_a);
+  parameters.get("random_non_queries", task.random_non_queries);
 }
 
-void read(const json& parameters, MqarConfig& task) {
-  parameters.at("vocab_size").get_to(task.vocab_size);
-  task.input_seq_len = list_of(parameters.at("input_seq_len"));
-  task.num_kv_pairs = list_of(parameters.at("num_kv_pairs"));
-  task.weights = parameters.value("weights", std::vector<int64_t>());
-  parameters.at("power_a").get_to(task.power_a);
-  parameters.at("random_non_queries").get_to(task.random_non_queries);
+void read(const JsonReader& parameters, MqarCompositionalConfig& task) {
+  parameters.get("vocab_size", task.vocab_size);
+  parameters.get("input_seq_len", task.input_seq_len);
+  parameters.get("num_kv_pairs", task.num_kv_pairs);
+  parameters.get("power_a", task.power_a);
+  parameters.get("random_non_queries", task.random_non_queries);
 }
 
-void read(const json& parameters, MqarCompositionalConfig& task) {
-  parameters.at("vocab_size").get_to(task.vocab_size);
-  parameters.at("input_seq_len").get_to(task.input_seq_len);
-  parameters.at("num_kv_pairs").get_to(task.num_kv_pairs);
-  parameters.at("power_a").get_to(task.power_a);
-  parameters.at("random_non_queries").get_to(task.random_non_queries);
+void read(const JsonReader& parameters, MqarForgettingConfig& task) {
+  parameters.get("vocab_size", task.vocab_size);
+  parameters.get("input_seq_len", task.input_seq_len);
+  parameters.get("num_kv_pairs", task.num_kv_pairs);
+  parameters.get("num_updates", task.num_updates);
+  parameters.get("power_a", task.power_a);
+  parameters.get("random_non_queries", task.random_non_queries);
 }
 
-void read(const json& parameters, MqarForgettingConfig& task) {
-  parameters.at("vocab_size").get_to(task.vocab_size);
-  parameters.at("input_seq_len").get_to(task.input_seq_len);
-  parameters.at("num_kv_pairs").get_to(task.num_kv_pairs);
-  parameters.at("num_updates").get_to(task.num_updates);
-  parameters.at("power_a").get_to(task.power_a);
-  parameters.at("random_non_queries").get_to(task.random_non_queries);
+void read(const JsonReader& parameters, InductionHeadsConfig& task) {
+  parameters.get("length", task.length);
+  parameters.get("n_token", task.n_token);
 }
 
-void read(const json& parameters, InductionHeadsConfig& task) {
-  parameters.at("length").get_to(task.length);
-  parameters.at("n_token").get_to(task.n_token);
+void read(const JsonReader& parameters, SelectiveCopyingConfig& task) {
+  parameters.get("length", task.length);
+  parameters.get("n_data", task.n_data);
+  parameters.get("n_token", task.n_token);
+  parameters.get("n_noise", task.n_noise);
 }
 
-void read(const json& parameters, SelectiveCopyingConfig& task) {
-  parameters.at("length").get_to(task.length);
-  parameters.at("n_data").get_to(task.n_data);
-  parameters.at("n_token").get_to(task.n_token);
-  parameters.at("n_noise").get_to(task.n_noise);
-}
-
-TaskConfig parse_parameters(const Manifest& manifest) {
+TaskConfig parse_parameters(const Manifest& manifest, const std::string& folder) {
   const std::optional<TaskKind> kind = value_of<TaskKind>(manifest.spec.task);
   if (!kind) {
     throw UsageError("task '" + manifest.spec.task + "' is unknown: one of " + all_names<TaskKind>());
   }
-  const json parameters = json::parse(manifest.parameters);
+  const nlohmann::json object = parse_json(manifest.parameters);
+  const JsonReader parameters(object, manifest_path(folder) + ": parameters",
+                              "generate the dataset again (hax gen-data)");
   TaskConfig config;
   config.name = *kind;
   switch (*kind) {
@@ -155,7 +150,7 @@ std::unique_ptr<Task> make_task(const TaskConfig& config) {
 std::unique_ptr<Task> make_task(const Manifest& manifest, const std::string& folder) {
   std::string fault = "its spec is not that of its parameters";
   try {
-    std::unique_ptr<Task> task = make_task(parse_parameters(manifest));
+    std::unique_ptr<Task> task = make_task(parse_parameters(manifest, folder));
     const DataSpec& a = task->spec();
     const DataSpec& b = manifest.spec;
     if (task->parameters() == manifest.parameters && a.vocab_size == b.vocab_size &&
@@ -163,8 +158,6 @@ std::unique_ptr<Task> make_task(const Manifest& manifest, const std::string& fol
         a.slice_columns == b.slice_columns) {
       return task;
     }
-  } catch (const nlohmann::json::exception& error) {
-    fault = error.what();
   } catch (const UsageError& error) {
     fault = error.what();
   }
@@ -174,7 +167,7 @@ std::unique_ptr<Task> make_task(const Manifest& manifest, const std::string& fol
 
 TaskConfig task_config(const Manifest& manifest, const std::string& folder) {
   make_task(manifest, folder);  // throws where the parameters are none of ours
-  return parse_parameters(manifest);
+  return parse_parameters(manifest, folder);
 }
 
 }  // namespace hax

@@ -137,26 +137,37 @@ void write_file(const std::string& path, std::string_view text) {
   file.commit();
 }
 
-std::string read_file(const std::string& path) {
-  const int fd = open_retrying(path, O_RDONLY);
-  if (fd < 0) throw DataError("cannot read " + path + ": " + reason(errno));
-  std::string text;
+std::string read_file(const std::string& path, uint64_t max_bytes) {
+  const auto refuse = [&](const std::string& why) { throw DataError("cannot read " + path + ": " + why); };
+  // A pipe that nobody writes to would block the open.
+  const int fd = open_retrying(path, O_RDONLY | O_NONBLOCK);
+  if (fd < 0) refuse(reason(errno));
+  struct Closer {
+    int fd;
+    ~Closer() { ::close(fd); }
+  } closer{fd};
   struct stat status {};
-  if (::fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) text.reserve(static_cast<size_t>(status.st_size));
+  if (::fstat(fd, &status) != 0) refuse(reason(errno));
+  if (S_ISDIR(status.st_mode)) refuse("it is a folder; name a file in it");
+  if (!S_ISREG(status.st_mode)) refuse("it is not a regular file");
+  const auto refuse_size = [&](uint64_t size) {
+    refuse("it has " + std::to_string(size) + " bytes or more, and such a file at most " +
+           std::to_string(max_bytes) + "; is it another kind of file?");
+  };
+  const auto size = static_cast<uint64_t>(status.st_size);
+  if (size > max_bytes) refuse_size(size);
+  std::string text;
+  text.reserve(size);
   std::vector<char> buffer(1 << 16);
+  // To the end, wherever that is by now: some files of the system have no size.
   while (true) {
     const ssize_t got = ::read(fd, buffer.data(), buffer.size());
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) {
-      const int error = errno;
-      ::close(fd);
-      throw DataError("cannot read " + path + ": " + reason(error));
-    }
-    if (got == 0) break;
+    if (got < 0) refuse(reason(errno));
+    if (got == 0) return text;
     text.append(buffer.data(), static_cast<size_t>(got));
+    if (text.size() > max_bytes) refuse_size(text.size());
   }
-  ::close(fd);
-  return text;
 }
 
 void make_directories(const std::string& path) {

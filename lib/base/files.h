@@ -38,7 +38,8 @@ class AtomicFile {
 // it may.
 std::string output_fault(const std::string& path);
 void write_file(const std::string& path, std::string_view text);  // through AtomicFile
-std::string read_file(const std::string& path);                   // throws DataError
+// A regular file's bytes. Throws DataError for what is none, cannot be read or is larger than `max_bytes`.
+std::string read_file(const std::string& path, uint64_t max_bytes = UINT64_MAX);
 
 // Makes the folder and its missing parents, durably. Throws RuntimeError.
 void make_directories(const std::string& path);

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "lib/base/error.h"
+#include "lib/base/json.h"
 #include "lib/config/names.h"
 #include "lib/convert/settled_config.h"
 #include "lib/model/norm_eps.h"
@@ -15,6 +16,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int64_t kMostOfAnything = 1 << 24;  // no size of a model is larger
+
+constexpr int64_t kMostLayers = 1000;
 
 // Python writes infinities bare, which JSON does not know: as text they can be read.
 std::string quote_infinities(const std::string& text) {
@@ -43,14 +46,14 @@ constexpr const char* kGroups =
 
 class Reader {
  public:
-  Reader(Json json, const std::string& path, const Config& given)
+  Reader(nlohmann::json json, const std::string& path, const Config& given)
       : json_(std::move(json)), path_(path), config_(given, path) {}
 
   HuggingfaceConfig run() {
     const std::string type = text("model_type", "");
     const bool mamba2 = type == "mamba2";
     if (type != "mamba" && !mamba2) {
-      throw DataError(path_ + ": model_type is '" + type + "'; mamba and mamba2 can be converted");
+      throw DataError(path_ + ": model_type is " + shown_json(type) + "; mamba and mamba2 can be converted");
     }
     common(mamba2);
     mamba2 ? of_mamba2() : of_mamba();
@@ -63,30 +66,30 @@ class Reader {
 
  private:
   [[noreturn]] void refuse(const std::string& key, const std::string& why) const {
-    throw DataError(path_ + ": " + key + " is " + json_.at(key).dump() + "; " + why);
+    throw DataError(path_ + ": " + key + " is " + shown_json(json_.at(key)) + "; " + why);
   }
 
-  const Json* find(const std::string& key) const {
+  const nlohmann::json* find(const std::string& key) const {
     const auto found = json_.find(key);
     return found == json_.end() || found->is_null() ? nullptr : &*found;
   }
-  int64_t integer(const std::string& key, int64_t fallback) const {
-    const Json* value = find(key);
+  int64_t integer(const std::string& key, int64_t fallback, int64_t most = kMostOfAnything) const {
+    const nlohmann::json* value = find(key);
     if (value == nullptr) return fallback;
     const double number = value->is_number() ? value->get<double>() : 0.0;
-    if (number < 1.0 || number > kMostOfAnything || number != std::floor(number)) {
-      refuse(key, "an integer from 1 to " + std::to_string(kMostOfAnything) + " is wanted");
+    if (number < 1.0 || number > static_cast<double>(most) || number != std::floor(number)) {
+      refuse(key, "an integer from 1 to " + std::to_string(most) + " is wanted");
     }
     return static_cast<int64_t>(number);
   }
   bool boolean(const std::string& key, bool fallback) const {
-    const Json* value = find(key);
+    const nlohmann::json* value = find(key);
     if (value == nullptr) return fallback;
     if (!value->is_boolean()) refuse(key, "true or false is wanted");
     return value->get<bool>();
   }
   std::string text(const std::string& key, const std::string& fallback) const {
-    const Json* value = find(key);
+    const nlohmann::json* value = find(key);
     if (value == nullptr) return fallback;
     if (!value->is_string()) refuse(key, "text is wanted");
     return value->get<std::string>();
@@ -97,29 +100,30 @@ class Reader {
     if (!boolean("use_conv_bias", true)) refuse("use_conv_bias", "the convolution of hax has a bias");
     const std::string act = text("hidden_act", "silu");
     if (act != "silu" && act != "swish") refuse("hidden_act", "hax has silu alone");
-    if (const Json* eps = find("layer_norm_epsilon"); eps != nullptr && *eps != kNormEps) {
+    if (const nlohmann::json* eps = find("layer_norm_epsilon"); eps != nullptr && *eps != kNormEps) {
       refuse("layer_norm_epsilon", "hax has 1e-5");
     }
     if (!boolean("rms_norm", true)) refuse("rms_norm", "Mamba2 of hax has its norm before the output");
     if (find("quantization_config") != nullptr)
       refuse("quantization_config", "weights must be F32, F16 or BF16");
     check_time_step_limit();
-    config_.set_mixers(
-        std::vector<MixerKind>(static_cast<size_t>(integer("num_hidden_layers", mamba2 ? 64 : 32)),
-                               mamba2 ? MixerKind::mamba2 : MixerKind::mamba));
+    config_.set_mixers(std::vector<MixerKind>(
+        static_cast<size_t>(integer("num_hidden_layers", mamba2 ? 64 : 32, kMostLayers)),
+        mamba2 ? MixerKind::mamba2 : MixerKind::mamba));
     config_.set("model.d_model", integer("hidden_size", mamba2 ? 4096 : 768));
     config_.set("model.d_state", integer("state_size", mamba2 ? 128 : 16));
     config_.set("model.d_conv", integer("conv_kernel", 4));
   }
 
   // Infinity stands there as text: quoted above, or as {"__float__": "Infinity"}.
-  static bool is_number(const Json& value, double wanted) {
+  static bool is_number(const nlohmann::json& value, double wanted) {
     if (value.is_number()) return value.get<double>() == wanted;
-    const Json* word = value.is_object() && value.contains("__float__") ? &value.at("__float__") : &value;
+    const nlohmann::json* word =
+        value.is_object() && value.contains("__float__") ? &value.at("__float__") : &value;
     return *word == "Infinity" && wanted == std::numeric_limits<double>::infinity();
   }
   void check_time_step_limit() const {
-    const Json* limit = find("time_step_limit");
+    const nlohmann::json* limit = find("time_step_limit");
     if (limit == nullptr) return;
     const bool free = limit->is_array() && limit->size() == 2 && is_number(limit->at(0), 0.0) &&
                       is_number(limit->at(1), std::numeric_limits<double>::infinity());
@@ -137,7 +141,7 @@ class Reader {
     } else {
       config_.set("model.expand", integer("expand", 2));
     }
-    const Json* rank = find("time_step_rank");
+    const nlohmann::json* rank = find("time_step_rank");
     const bool automatic = rank == nullptr || *rank == "auto";
     const int64_t dt_rank = automatic ? (d_model + 15) / 16 : integer("time_step_rank", 0);
     if (dt_rank != config_.model().dt_rank_or_default()) config_.set("model.dt_rank", dt_rank);
@@ -158,7 +162,7 @@ class Reader {
     config_.propose("model.chunk_size", integer("chunk_size", 256));  // of no effect on what is computed
   }
 
-  const Json json_;
+  const nlohmann::json json_;
   const std::string path_;
   SettledConfig config_;
 };
@@ -167,13 +171,13 @@ class Reader {
 
 HuggingfaceConfig read_huggingface_config(const std::string& text, const std::string& path,
                                           const Config& given) {
-  Json json;
+  nlohmann::json json;
   try {
-    json = Json::parse(quote_infinities(text));
-  } catch (const Json::exception& e) {
-    throw DataError(path + ": is not JSON: " + e.what());
+    json = parse_json(quote_infinities(text));
+  } catch (const DataError& e) {
+    throw DataError(path + ": " + e.what() + "; copy it again from its source");
   }
-  if (!json.is_object()) throw DataError(path + ": is not a JSON object");
+  if (!json.is_object()) throw DataError(path + ": is not a JSON object but " + shown_json(json));
   return Reader(std::move(json), path, given).run();
 }
 

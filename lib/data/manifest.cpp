@@ -1,11 +1,12 @@
 #include "lib/data/manifest.h"
 
-#include <cmath>
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "lib/base/error.h"
 #include "lib/base/files.h"
+#include "lib/base/json.h"
 #include "lib/data/token_slots.h"
 
 namespace hax {
@@ -13,8 +14,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::string_view kRemedy =
-    "; generate the dataset again (hax gen-data) or copy it again from its source";
+constexpr const char* kRemedy = "generate the dataset again (hax gen-data) or copy it again from its source";
+constexpr uint64_t kMaxManifestBytes = 1 << 20;
 
 json spec_to_json(const DataSpec& spec) {
   json object = {{"task", spec.task},
@@ -27,88 +28,78 @@ json spec_to_json(const DataSpec& spec) {
   return object;
 }
 
-// Typed reading with errors that name the file and the key.
-class Reader {
- public:
-  Reader(const json& object, std::string path, std::string prefix)
-      : object_(object), path_(std::move(path)), prefix_(std::move(prefix)) {
-    if (!object_.is_object()) fail("", "is not an object");
-  }
-  Reader child(const char* key) const { return Reader(find(key), path_, prefix_ + key + "."); }
-  std::string text(const char* key) const {
-    if (!find(key).is_string()) fail(key, "must be a string, found " + find(key).dump());
-    return find(key).get<std::string>();
-  }
-  int64_t integer(const char* key, int64_t low, int64_t high) const {
-    const json& value = find(key);
-    if (!value.is_number_integer()) fail(key, "must be an integer, found " + value.dump());
-    if (value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) {
-      fail(key, "is out of range: " + value.dump());
-    }
-    const auto number = value.get<int64_t>();
-    if (number < low || number > high) {
-      fail(key,
-           "must be in [" + std::to_string(low) + ", " + std::to_string(high) + "], found " + value.dump());
-    }
-    return number;
-  }
-  double number(const char* key) const {
-    if (!find(key).is_number()) fail(key, "must be a number, found " + find(key).dump());
-    return find(key).get<double>();
-  }
-  std::vector<std::string> texts(const char* key) const {
-    const json& value = find(key);
-    std::vector<std::string> result;
-    if (!value.is_array()) fail(key, "must be a list of strings, found " + value.dump());
-    for (const json& item : value) {
-      if (!item.is_string()) fail(key, "must be a list of strings, found " + value.dump());
-      result.push_back(item.get<std::string>());
-    }
-    return result;
-  }
-  bool has(const char* key) const { return object_.contains(key); }
-  const json& find(const char* key) const {
-    const auto found = object_.find(key);
-    if (found == object_.end()) fail(key, "is missing");
-    return *found;
-  }
-  [[noreturn]] void fail(const std::string& key, const std::string& fault) const {
-    throw DataError(path_ + ": " + (prefix_ + key).append(" ") + fault + std::string(kRemedy));
-  }
-
- private:
-  const json& object_;
-  std::string path_;
-  std::string prefix_;
-};
-
 constexpr int64_t kAny = int64_t{1} << 62;
 
-DataSpec read_spec(const Reader& reader) {
+constexpr std::array<std::string_view, 10> kKeys = {"format",      "version", "origin",     "program_version",
+                                                    "seed",        "spec",    "parameters", "splits",
+                                                    "fingerprint", "checksum"};
+
+// Over every key but its own.
+std::string document_checksum(json document) {
+  document.erase("checksum");
+  return checksum(as_bytes(document.dump()));
+}
+
+DataSpec read_spec(const JsonReader& reader) {
   DataSpec spec;
   spec.task = reader.text("task");
   spec.vocab_size = reader.integer("vocab_size", 1, INT32_MAX);
   spec.padded_tokens = reader.integer("padded_tokens", 1, INT32_MAX);
   const std::string kind = reader.text("target_kind");
   if (kind != "label" && kind != "next_token")
-    reader.fail("target_kind", "must be label or next_token, found " + kind);
+    reader.fail("target_kind", "must be label or next_token, found " + shown_json(kind));
   spec.target_kind = kind == "label" ? TargetKind::label : TargetKind::next_token;
   spec.slice_columns = reader.texts("slice_columns");
-  spec.chance = reader.number("chance");
-  if (reader.has("slots")) {  // manifests from before them have none
-    try {
-      spec.slots = reader.find("slots").get<std::vector<TokenSlot>>();
-    } catch (const json::exception& error) {
-      reader.fail("slots", std::string("must be a list of {name, first, count, is_value}: ") + error.what());
-    }
-    for (const TokenSlot& slot : spec.slots) {
-      if (slot.first < 0 || slot.count < 1 || spec.vocab_size - slot.first < slot.count) {
-        reader.fail("slots", "has ids outside the vocabulary of " + std::to_string(spec.vocab_size) + ": " +
-                                 reader.find("slots").dump());
-      }
-    }
-  }
+  spec.chance = reader.number("chance", 0.0, 1.0);
+  if (reader.has("slots")) spec.slots = read_slots(reader, "slots", spec.vocab_size);  // older ones have none
   return spec;
+}
+
+json parse_document(const std::string& text, const std::string& path) {
+  try {
+    return parse_json(text);
+  } catch (const DataError& error) {
+    throw DataError(path + ": " + error.what() + "; " + kRemedy);
+  }
+}
+
+Manifest manifest_of(const JsonReader& reader, const json& document) {
+  if (reader.text("format") != kDatasetFormat) {
+    reader.fail("format",
+                "must be " + std::string(kDatasetFormat) + ", found " + shown_json(reader.find("format")));
+  }
+  if (const int64_t version = reader.integer("version", 1, kAny); version != kDatasetVersion) {
+    reader.fail("version", "is " + std::to_string(version) + ", this program reads version " +
+                               std::to_string(kDatasetVersion));
+  }
+  for (const auto& [key, value] : document.items()) {
+    if (std::find(kKeys.begin(), kKeys.end(), key) == kKeys.end()) reader.fail(shown_json(key), "is unknown");
+  }
+  Manifest manifest;
+  manifest.origin = reader.text("origin");
+  manifest.program_version = reader.text("program_version");
+  manifest.seed = reader.integer("seed", 0, INT64_MAX);
+  manifest.spec = read_spec(reader.child("spec"));
+  if (!reader.find("parameters").is_object()) {
+    reader.fail("parameters", "must be an object, found " + shown_json(reader.find("parameters")));
+  }
+  manifest.parameters = reader.find("parameters").dump();
+  const JsonReader splits = reader.child("splits");
+  for (Split which : kSplits) {
+    const JsonReader entry = splits.child(std::string(split_name(which)));
+    manifest.split(which) = {entry.integer("examples", 0, kAny), entry.integer("tokens", 0, kAny),
+                             entry.integer("bytes", 0, kAny), entry.text("checksum")};
+  }
+  return manifest;
+}
+
+// Whether the document's own checksums follow from its contents.
+void check_proofs(const JsonReader& reader, const json& document, const Manifest& manifest) {
+  const char* fault = "does not follow from the manifest's contents: the file was edited or damaged";
+  if (reader.text("fingerprint") != manifest.fingerprint()) reader.fail("fingerprint", fault);
+  // Older manifests have none.
+  if (reader.has("checksum") && reader.text("checksum") != document_checksum(document))
+    reader.fail("checksum", fault);
 }
 
 }  // namespace
@@ -159,15 +150,16 @@ void write_manifest(const std::string& folder, const Manifest& manifest) {
                                               {"bytes", entry.bytes},
                                               {"checksum", entry.checksum}};
   }
-  const json document = {{"format", kDatasetFormat},
-                         {"version", kDatasetVersion},
-                         {"origin", manifest.origin},
-                         {"program_version", manifest.program_version},
-                         {"seed", manifest.seed},
-                         {"spec", spec_to_json(manifest.spec)},
-                         {"parameters", json::parse(manifest.parameters)},
-                         {"splits", splits},
-                         {"fingerprint", manifest.fingerprint()}};
+  json document = {{"format", kDatasetFormat},
+                   {"version", kDatasetVersion},
+                   {"origin", manifest.origin},
+                   {"program_version", manifest.program_version},
+                   {"seed", manifest.seed},
+                   {"spec", spec_to_json(manifest.spec)},
+                   {"parameters", json::parse(manifest.parameters)},
+                   {"splits", splits},
+                   {"fingerprint", manifest.fingerprint()}};
+  document["checksum"] = document_checksum(document);
   write_file(manifest_path(folder), document.dump(2) + "\n");
 }
 
@@ -184,38 +176,22 @@ Manifest read_manifest(const std::string& folder) {
                     " holds no dataset, or its generation was interrupted; run hax gen-data --out " + folder +
                     " again");
   }
-  json document;
+  std::string text;
   try {
-    document = json::parse(read_file(path));
-  } catch (const json::exception& error) {
-    throw DataError(path + ": not valid JSON (" + error.what() + ")" + std::string(kRemedy));
+    text = read_file(path, kMaxManifestBytes);
+  } catch (const DataError& error) {
+    throw DataError(std::string(error.what()) + "; " + kRemedy);
   }
-  const Reader reader(document, path, "");
-  if (reader.text("format") != kDatasetFormat) {
-    reader.fail("format", "must be " + std::string(kDatasetFormat) + ", found " + reader.text("format"));
-  }
-  if (const int64_t version = reader.integer("version", 1, kAny); version != kDatasetVersion) {
-    reader.fail("version", "is " + std::to_string(version) + ", this program reads version " +
-                               std::to_string(kDatasetVersion));
-  }
-  Manifest manifest;
-  manifest.origin = reader.text("origin");
-  manifest.program_version = reader.text("program_version");
-  manifest.seed = reader.integer("seed", 0, INT64_MAX);
-  manifest.spec = read_spec(reader.child("spec"));
-  if (!reader.find("parameters").is_object()) reader.fail("parameters", "must be an object");
-  manifest.parameters = reader.find("parameters").dump();
-  const Reader splits = reader.child("splits");
-  for (Split which : kSplits) {
-    const Reader entry = splits.child(std::string(split_name(which)).c_str());
-    manifest.split(which) = {entry.integer("examples", 0, kAny), entry.integer("tokens", 0, kAny),
-                             entry.integer("bytes", 0, kAny), entry.text("checksum")};
-  }
-  if (reader.text("fingerprint") != manifest.fingerprint()) {
-    reader.fail("fingerprint",
-                "does not follow from the manifest's contents: the file was edited or damaged");
-  }
+  const json document = parse_document(text, path);
+  const JsonReader reader(document, path, kRemedy);
+  Manifest manifest = manifest_of(reader, document);
+  check_proofs(reader, document, manifest);
   return manifest;
+}
+
+Manifest parse_manifest(const std::string& text, const std::string& path) {
+  const json document = parse_document(text, path);
+  return manifest_of(JsonReader(document, path, kRemedy), document);
 }
 
 }  // namespace hax

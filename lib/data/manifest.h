@@ -48,8 +48,11 @@ struct Manifest {
 };
 
 void write_manifest(const std::string& folder, const Manifest& manifest);  // throws RuntimeError
-// Throws DataError naming the file, the key and the remedy, also when the manifest's own fingerprint
-// does not follow from its contents.
+// Throws DataError naming the file, the key and the remedy, also when the manifest's own fingerprint or
+// checksum does not follow from its contents.
 Manifest read_manifest(const std::string& folder);
+// The same of a text that `path` names in messages, except that its fingerprint and checksum are not looked
+// at.
+Manifest parse_manifest(const std::string& text, const std::string& path);
 
 }  // namespace hax

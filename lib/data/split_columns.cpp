@@ -150,7 +150,7 @@ SplitEntry SplitColumns::write(const std::string& folder, Split split) const {
 std::string file_checksum(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) throw DataError(path + ": cannot be opened for reading");
-  std::vector<char> piece(size_t{1} << 20);
+  std::vector<char> piece(size_t{1} << 16);
   Checksum sum;
   while (file) {
     file.read(piece.data(), static_cast<std::streamsize>(piece.size()));

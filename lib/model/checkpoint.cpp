@@ -5,6 +5,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/files.h"
+#include "lib/base/json.h"
 #include "lib/base/safetensors.h"
 #include "lib/config/load.h"
 #include "lib/config/write.h"
@@ -88,30 +89,32 @@ CheckpointInfo info_from(const Safetensors& file) {
   CheckpointInfo info;
   try {
     info.config = parse_config(field("config"), file.path());
-    const Json state = Json::parse(field("state"));
-    info.step = state.at("step");
-    info.tokens_seen = state.at("tokens_seen");
-    info.valid_accuracy = state.at("valid_accuracy");
-    info.best_accuracy = state.at("best_accuracy");
-    info.best_step = state.at("best_step");
-    info.data_fingerprint = state.at("data_fingerprint");
-    const Json& data = state.at("data");
-    info.data.task = data.at("task");
-    info.data.vocab_size = data.at("vocab_size");
-    info.data.padded_tokens = data.at("padded_tokens");
-    info.data.target_kind = data.at("targets") == "label" ? TargetKind::label : TargetKind::next_token;
-    info.data.slice_columns = data.at("slice_columns").get<std::vector<std::string>>();
-    info.data.chance = data.at("chance");
-    info.data.slots = data.value("slots", std::vector<TokenSlot>());  // older checkpoints have none
-  } catch (const Json::exception& e) {
-    throw DataError(file.path() + ": damaged checkpoint metadata: " + e.what());
   } catch (const UsageError& e) {
     throw DataError(file.path() + ": damaged config in the checkpoint:\n" + e.what());
   }
-  if (info.data.vocab_size < 1 || info.step < 0) {
-    throw DataError(file.path() + ": damaged checkpoint metadata: vocab_size " +
-                    std::to_string(info.data.vocab_size) + ", step " + std::to_string(info.step));
+  Json document;
+  try {
+    document = parse_json(field("state"));
+  } catch (const DataError& e) {
+    throw DataError(file.path() + ": damaged checkpoint metadata: " + e.what());
   }
+  const JsonReader state(document, file.path() + ": damaged checkpoint metadata",
+                         "use the run's other checkpoint, or train again");
+  info.step = state.integer("step", 0, INT64_MAX);
+  info.tokens_seen = state.integer("tokens_seen", 0, INT64_MAX);
+  info.valid_accuracy = state.number("valid_accuracy", -1.0, 1.0);
+  info.best_accuracy = state.number("best_accuracy", -1.0, 1.0);
+  info.best_step = state.integer("best_step", 0, INT64_MAX);
+  info.data_fingerprint = state.text("data_fingerprint");
+  const JsonReader data = state.child("data");
+  info.data.task = data.text("task");
+  info.data.vocab_size = data.integer("vocab_size", 1, INT32_MAX);
+  info.data.padded_tokens = data.integer("padded_tokens", 0, INT32_MAX);
+  info.data.target_kind = data.text("targets") == "label" ? TargetKind::label : TargetKind::next_token;
+  info.data.slice_columns = data.texts("slice_columns");
+  info.data.chance = data.number("chance", 0.0, 1.0);
+  if (data.has("slots"))
+    info.data.slots = read_slots(data, "slots", info.data.vocab_size);  // older ones: none
   return info;
 }
 

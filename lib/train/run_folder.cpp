@@ -9,11 +9,13 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "lib/base/error.h"
 #include "lib/base/files.h"
+#include "lib/base/json.h"
 #include "lib/config/load.h"
 #include "lib/config/lookup.h"
 #include "lib/config/write.h"
@@ -25,6 +27,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 constexpr int kLockAttempts = 10;
+constexpr uint64_t kMaxResultBytes = 1 << 20;
 
 void append_line(const std::string& path, const std::string& line) {
   std::ofstream file(path, std::ios::app | std::ios::binary);
@@ -107,15 +110,24 @@ bool RunFolder::has_checkpoint() const { return fs::exists(last_checkpoint()); }
 std::optional<RunResult> RunFolder::result() const {
   const std::string path = path_ + "/result.json";
   if (!fs::exists(path)) return std::nullopt;
+  const char* remedy = "remove it to let the run go on from its last checkpoint";
+  Json document;
   try {
-    const Json json = Json::parse(read_file(path));
-    return RunResult{json.at("status"),        json.at("step"),      json.at("tokens_seen"),
-                     json.at("best_accuracy"), json.at("best_step"), json.at("seconds"),
-                     json.at("message")};
-  } catch (const Json::exception& e) {
-    throw DataError(path + ": damaged: " + e.what() +
-                    "; remove it to let the run go on from its last checkpoint");
+    document = parse_json(read_file(path, kMaxResultBytes));
+  } catch (const DataError& e) {
+    throw DataError(path + ": damaged: " + e.what() + "; " + remedy);
   }
+  const JsonReader json(document, path + ": damaged", remedy);
+  const double most = std::numeric_limits<double>::max();
+  RunResult result;
+  result.status = json.text("status");
+  result.step = json.integer("step", 0, INT64_MAX);
+  result.tokens_seen = json.integer("tokens_seen", 0, INT64_MAX);
+  result.best_accuracy = json.number("best_accuracy", -1.0, 1.0);
+  result.best_step = json.integer("best_step", 0, INT64_MAX);
+  result.seconds = json.number("seconds", 0.0, most);
+  result.message = json.text("message");
+  return result;
 }
 
 void RunFolder::write_result(const RunResult& r) const {

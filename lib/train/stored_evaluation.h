@@ -19,6 +19,7 @@ struct StoredEvaluation {
   double standard_error = 0.0;   // over examples
   double loss = 0.0;
   int64_t examples = 0;
+  std::optional<int64_t> seen;  // of them, how many the run was trained on; none: not known
 };
 
 // The evaluation of this very checkpoint on this very split; nothing where there is none, or one of another

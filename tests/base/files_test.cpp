@@ -112,6 +112,23 @@ TEST_CASE("a write that the system cuts short is an error and leaves the old fil
   CHECK(names_in(folder.path()) == Names{"out"});
 }
 
+TEST_CASE("nothing is written through a link, into a folder, a pipe or a device") {
+  const TemporaryFolder folder;
+  spill(folder.file("outside"), "old");
+  std::filesystem::create_symlink("outside", folder.file("link"));
+  std::filesystem::create_symlink("nowhere", folder.file("dangling"));
+  std::filesystem::create_directory(folder.file("folder"));
+  REQUIRE(mkfifo(folder.file("pipe").c_str(), 0600) == 0);
+  for (const char* name : {"link", "dangling", "folder", "pipe"}) {
+    INFO(name);
+    const std::string path = folder.file(name);
+    CHECK(contains(message_of<RuntimeError>([&] { write_file(path, "new"); }), path));
+  }
+  CHECK(contains(message_of<RuntimeError>([&] { write_file("/dev/null", "new"); }), "/dev/null"));
+  CHECK(slurp(folder.file("outside")) == "old");
+  CHECK(names_in(folder.path()) == Names{"outside", "link", "dangling", "folder", "pipe"});
+}
+
 TEST_CASE("writers of one file at once leave one of their texts whole") {
   const TemporaryFolder folder;
   const std::string path = folder.file("out");
@@ -138,7 +155,19 @@ TEST_CASE("read_file gives every byte and refuses what it cannot read") {
   const std::string message = message_of<DataError>([&] { read_file(folder.file("none")); });
   CHECK(contains(message, folder.file("none")));
   CHECK(contains(message, "No such file or directory"));
-  CHECK(contains(message_of<DataError>([&] { read_file(folder.path()); }), "Is a directory"));
+  CHECK(contains(message_of<DataError>([&] { read_file(folder.path()); }), "it is a folder"));
+  // Neither blocks: a pipe without a writer, a device without an end.
+  REQUIRE(mkfifo(folder.file("pipe").c_str(), 0600) == 0);
+  CHECK(contains(message_of<DataError>([&] { read_file(folder.file("pipe")); }), "not a regular file"));
+  CHECK(contains(message_of<DataError>([&] { read_file("/dev/zero"); }), "not a regular file"));
+  // The limit holds before memory is taken, and for files whose size reads as 0.
+  CHECK(read_file(folder.file("bytes"), 200000) == bytes);
+  CHECK(contains(message_of<DataError>([&] { read_file(folder.file("bytes"), 199999); }), "199999"));
+  CHECK(contains(message_of<DataError>([&] { read_file("/proc/self/status", 10); }), "at most 10"));
+  spill(folder.file("sparse"), "");
+  std::filesystem::resize_file(folder.file("sparse"), uint64_t{1} << 40);
+  CHECK(
+      contains(message_of<DataError>([&] { read_file(folder.file("sparse"), 1 << 20); }), "at most 1048576"));
 }
 
 TEST_CASE("make_directories makes parents and minds what is there") {
