@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "apps/signals.h"
+#include "data_gen/overlap.h"
 #include "lib/base/error.h"
 #include "lib/train/train_step.h"
 
@@ -28,6 +29,21 @@ ScoredPositions examine(const Task& task, const FileSource& examples, int64_t n,
     out.begin.push_back(static_cast<int64_t>(p));
   }
   return out;
+}
+
+// How many of the split's examples the model was trained on; nothing where its training data are not at hand.
+std::optional<int64_t> examples_seen(const CheckpointInfo& model, const EvaluationSplit& split) {
+  if (split.dataset.manifest().split(Split::train).checksum == model.data_fingerprint)
+    return shared_examples(split.examples(), split.dataset.split(Split::train));
+  const std::string& folder = model.config.data.path;
+  try {
+    const Manifest manifest = read_manifest(folder);
+    if (manifest.split(Split::train).checksum != model.data_fingerprint) return std::nullopt;
+    return shared_examples(split.examples(), FileSource(folder, Split::train, manifest,
+                                                        static_cast<int>(at::get_num_threads())));
+  } catch (const DataError&) {
+    return std::nullopt;
+  }
 }
 
 }  // namespace
@@ -69,6 +85,7 @@ EvaluatedRun evaluate_checkpoint(const std::string& path, const std::string& lab
   run.evaluation = evaluate(*loaded.model, *loaded.draws, examples, 0, batch_size, compute, stop_requested,
                             task != nullptr ? &predicted : nullptr);
   if (task != nullptr) run.positions = examine(*task, examples, run.evaluation.size(), predicted);
+  run.seen = examples_seen(loaded.info, split);
   run.parameters = loaded.model->parameters().numel();
   if (!stop_requested()) run.state = measure_state(*loaded.model, *loaded.draws, examples, compute);
   run.info = std::move(loaded.info);

@@ -56,23 +56,29 @@ Grouping grouping_of(const Options& o) {
   return g;
 }
 
-// The best checkpoint's accuracy on the split: from the run folder, or measured and kept there.
-double accuracy_on(const RunRecord& record, const EvaluationSplit& split, at::Device device,
-                   log::ProgressLine& line) {
+// The best checkpoint's evaluation on the split: from the run folder, or measured and kept there.
+StoredEvaluation evaluation_on(const RunRecord& record, const EvaluationSplit& split, at::Device device,
+                               log::ProgressLine& line) {
   const RunFolder run = RunFolder::open(record.path);
   const std::string path = checkpoint_of(run);
   const std::string checkpoint = checksum(as_bytes(read_file(path)));
   const std::string fingerprint = split.examples().fingerprint();
-  if (const auto stored = read_evaluation(run, fingerprint, checkpoint)) return stored->accuracy;
+  if (const auto stored = read_evaluation(run, fingerprint, checkpoint)) return *stored;
   line.update("evaluating " + record.path);
   const EvaluatedRun result =
       evaluate_checkpoint(path, record.path, split, device, record.config.train.eval_batch_size);
   const MeanAndError mean = accuracy(result.evaluation);
-  if (!stop_requested()) {
-    write_evaluation(run, {split.name, fingerprint, checkpoint, result.info.step, mean.mean,
-                           mean.standard_error, result.evaluation.loss, mean.n});
-  }
-  return mean.mean;
+  const StoredEvaluation fresh = {split.name,
+                                  fingerprint,
+                                  checkpoint,
+                                  result.info.step,
+                                  mean.mean,
+                                  mean.standard_error,
+                                  result.evaluation.loss,
+                                  mean.n,
+                                  result.seen};
+  if (!stop_requested()) write_evaluation(run, fresh);
+  return fresh;
 }
 
 // One example of each size of a run's task.
@@ -145,7 +151,9 @@ int run_table(const Options& o) {
     const EvaluationSplit split(o.data, o.split, threads);
     for (auto& run : runs) {
       if (!counts(run, options.grouping) || run.valid_accuracy < 0.0) continue;
-      run.accuracy = accuracy_on(run, split, device, line);
+      const StoredEvaluation evaluation = evaluation_on(run, split, device, line);
+      run.accuracy = evaluation.accuracy;
+      run.seen = evaluation.seen.value_or(0);
       if (stop_requested()) {
         log::warn("table: stopped; evaluations that were done are kept");
         return signal_exit_status();
@@ -197,16 +205,19 @@ void add_table(CLI::App& app, Action& action) {
       ->group("Table");
   command->add_flag("--bound", o->bound, "What the state's bits allow on joint recall")->group("Table");
   add_table_output(command, o->output);
-  command
-      ->add_option("--data", o->data,
-                   "Evaluate the best checkpoints on this dataset folder (once: the runs keep the results)")
-      ->group("Data")
-      ->type_name("DIR")
-      ->check(kNamed);
+  auto* data =
+      command
+          ->add_option(
+              "--data", o->data,
+              "Evaluate the best checkpoints on this dataset folder (once: the runs keep the results)")
+          ->group("Data")
+          ->type_name("DIR")
+          ->check(kNamed);
   command->add_option("--split", o->split, "Of --data: train, valid or test")
       ->group("Data")
       ->check(CLI::IsMember({"train", "valid", "test"}))
-      ->capture_default_str();
+      ->capture_default_str()
+      ->needs(data);
   command->add_option("--device", o->device, "auto, cpu or cuda")
       ->group("Machine")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))

@@ -48,6 +48,15 @@ std::string state_note(const std::vector<EvaluatedRun>& runs) {
   return note + (note.empty() || unmeasured.empty() ? "" : " ") + unmeasured;
 }
 
+// Accuracy on what a model was trained on is not what the table is for.
+void add_seen_notes(const std::vector<EvaluatedRun>& runs, Table& table) {
+  for (const auto& run : runs) {
+    if (run.seen.value_or(0) == 0) continue;
+    table.notes.push_back(run.label + " was trained on " + std::to_string(*run.seen) + " of these " +
+                          std::to_string(run.evaluation.size()) + " examples.");
+  }
+}
+
 template <class E>
 std::string joined(const std::vector<E>& values) {
   std::string names;
@@ -102,6 +111,7 @@ Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data
       "chance: guessing uniformly among the possible answers; k: keys that a query may attend to."};
   if (slicing.by_distance()) table.notes.emplace_back(kDistanceNote);
   if (by.empty() && !runs.empty()) table.notes.push_back(state_note(runs));
+  add_seen_notes(runs, table);
   return table;
 }
 
@@ -137,6 +147,7 @@ Table error_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data, c
       "errors: wrong predictions at scored positions, all examples together; of several kinds that "
       "hold the first counts."};
   if (slicing.by_distance()) table.notes.emplace_back(kDistanceNote);
+  add_seen_notes(runs, table);
   return table;
 }
 

@@ -18,6 +18,7 @@ struct EvaluatedRun {
   ScoredPositions positions;  // for tables by distance and of errors
   int64_t parameters = 0;
   std::optional<MeasuredState> state;  // none where the model cannot decode
+  std::optional<int64_t> seen;         // examples that are among its training data; none: not known
 };
 
 // One row a run and slice; `by` as of Slicing, empty: one row a run.

@@ -33,6 +33,7 @@ struct RunRecord {
 
   // Of the best checkpoint, where the table asks for it.
   std::optional<double> accuracy;      // on the table's evaluation split
+  int64_t seen = 0;                    // examples of that split that the run is known to be trained on
   int64_t parameters = 0;              // 0: not known
   std::optional<MeasuredState> state;  // none: not measured, or the model cannot decode
   double chance = 0.0;                 // accuracy of guessing, in [0, 1]; 0: not known

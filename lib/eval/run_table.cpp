@@ -26,23 +26,24 @@ std::string joined(const Texts& texts, const char* between) {
   return out;
 }
 
-// A reader must see the mode of every number.
-void show_mode(const std::vector<RunRecord>& runs, Grouping& grouping) {
-  const std::string key = "model.mode";
-  const bool one = std::all_of(runs.begin(), runs.end(), [&](const RunRecord& run) {
-    return run.config.model.mode == runs.front().config.model.mode;
-  });
-  if (!one && !has(grouping.rows, key) && !has(grouping.columns, key) && grouping.best_of != key)
-    grouping.rows.push_back(key);
+// A reader must see the task and the mode of every number.
+void show_kinds(const std::vector<RunRecord>& runs, Grouping& grouping) {
+  for (const std::string key : {"task.name", "model.mode"}) {
+    const auto kind = [&](const RunRecord& run) { return value_of_key(run.config, key).text; };
+    const bool one = std::all_of(runs.begin(), runs.end(),
+                                 [&](const RunRecord& run) { return kind(run) == kind(runs.front()); });
+    if (!one && !has(grouping.rows, key) && !has(grouping.columns, key) && grouping.best_of != key)
+      grouping.rows.push_back(key);
+  }
 }
 
-// Last parts of keys; whole keys where two of them end alike.
+// Last parts of keys; whole keys where two of them end alike, and for names that are not the run's.
 std::vector<std::string> headings(const std::vector<std::string>& keys) {
   std::vector<std::string> names;
   for (const auto& key : keys) {
     const auto same_end = std::count_if(
         keys.begin(), keys.end(), [&](const std::string& other) { return leaf_of(other) == leaf_of(key); });
-    names.push_back(same_end > 1 ? key : std::string(leaf_of(key)));
+    names.push_back(same_end > 1 || leaf_of(key) == "name" ? key : std::string(leaf_of(key)));
   }
   return names;
 }
@@ -107,9 +108,13 @@ std::vector<std::string> notes(const std::vector<RunRecord>& runs, const std::ve
   }
   if (by_status.count(RunStatus::diverged) != 0) {
     out.push_back("A diverged run counts with its best validation before it diverged" +
-                  (unvalidated > 0
-                       ? "; never validated, it counts as 0 (" + plural(unvalidated, "run") + ")."
-                       : std::string(".")));
+                  (unvalidated > 0 ? "; never validated, it counts as 0 (" + plural(unvalidated, "run") + ")."
+                                   : std::string(".")));
+  }
+  for (const auto& run : runs) {
+    if (run.seen > 0)
+      out.push_back(run.path + " was trained on " + plural(run.seen, "example") + " of " + options.data_name +
+                    ".");
   }
   const bool open = std::any_of(runs.begin(), runs.end(), [](const RunRecord& run) { return !run.ended(); });
   if (open) {
@@ -210,7 +215,7 @@ std::string pivot_text(const CellOfRuns& cell, const std::string& best_of) {
 
 Table run_list(const std::vector<RunRecord>& runs, RunTableOptions options) {
   Grouping& g = options.grouping;
-  show_mode(runs, g);
+  show_kinds(runs, g);
   const auto cells = group_runs(runs, g);
   std::vector<std::string> keys = g.rows;
   keys.insert(keys.end(), g.columns.begin(), g.columns.end());
@@ -258,7 +263,7 @@ Table run_pivot(const std::vector<RunRecord>& runs, RunTableOptions options) {
     throw UsageError(std::string(options.details ? "--details" : "--bound") +
                      ": stands in lists; leave out --columns, or write CSV or JSON");
   }
-  show_mode(runs, g);
+  show_kinds(runs, g);
   const auto cells = group_runs(runs, g);
   Table table;
   table.caption = caption(runs, cells, options);

@@ -18,8 +18,8 @@ struct RunTableOptions {
   bool bound = false;     // the information bound of the state (lib/eval/information_bound.h)
 };
 
-// Adds model.mode to the rows where the runs differ in it and no key of the table shows it. A pivot has no
-// details and no bound (UsageError); a list has its column keys after the row keys.
+// Adds task.name and model.mode to the rows where the runs differ in them and no key of the table shows it. A
+// pivot has no details and no bound (UsageError); a list has its column keys after the row keys.
 // Throws what group_runs does, and UsageError where `bound` meets a task that has none.
 Table run_list(const std::vector<RunRecord>& runs, RunTableOptions options);
 Table run_pivot(const std::vector<RunRecord>& runs, RunTableOptions options);

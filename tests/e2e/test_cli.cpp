@@ -108,6 +108,23 @@ TEST_CASE("generate, train, evaluate: the model beats chance by a margin", "[e2e
   CHECK(cheating.status == 3);
   CHECK(cheating.out.empty());
 
+  // Examples of other data that are among the training examples are told.
+  const std::string other_data = w.folder.path() + "/other_data";
+  REQUIRE(run_hax({"gen-data", "--config", w.config, "--set", "data.seed=4", "--out", other_data}).status ==
+          0);
+  for (const auto& command : {std::vector<std::string>{"eval", "--run"}, {"table"}}) {
+    std::vector<std::string> arguments = command;
+    arguments.insert(arguments.end(), {w.run, "--data"});
+    const auto with = [&](const std::string& data_folder) {
+      std::vector<std::string> all = arguments;
+      all.push_back(data_folder);
+      return run_hax(all).out;
+    };
+    CHECK(with(other_data).find(" was trained on ") != std::string::npos);
+    CHECK(with(w.data).find(" was trained on ") == std::string::npos);
+  }
+  CHECK(run_hax({"table", w.run, "--split", "valid"}).status == 2);
+
   // The data's own task goes into the run's config; another task is refused.
   const auto other_task = run_hax({"train", "--config", w.config, "--set", "task.name=mqar", "--set",
                                    "data.path=" + w.data, "--out", w.folder.path() + "/other"});

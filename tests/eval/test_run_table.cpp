@@ -246,6 +246,36 @@ TEST_CASE("every number shows its statistics mode") {
   CHECK(run_pivot(runs, options).columns == std::vector<std::string>{"name", "mode causal", "mode paper"});
 }
 
+TEST_CASE("runs of several tasks stand in rows of their own") {
+  std::vector<RunRecord> runs = {run_of(1, 1, 0.5), run_of(1, 1, 0.6)};
+  runs[1].config.task.name = TaskKind::mqar;
+  RunTableOptions options;
+  options.grouping = by({"model.d_state"});
+  const Table table = run_list(runs, options);
+  CHECK(table.columns[1] == "task.name");
+  CHECK(text_of(table.rows.at(0)[1]) == "joint_recall");
+  CHECK(text_of(table.rows.at(1)[1]) == "mqar");
+  options.grouping = by({"model.d_state"}, {"task.name"});
+  CHECK(run_pivot(runs, options).columns.size() == 3);
+}
+
+TEST_CASE("a table says which runs were trained on its examples") {
+  std::vector<RunRecord> runs = {run_of(1, 1, 0.5), run_of(1, 2, 0.6)};
+  runs[1].seen = 3;
+  RunTableOptions options;
+  options.grouping = by({"name"});
+  options.data_name = "d (test)";
+  const auto said = [](const Table& table) {
+    int64_t times = 0;
+    for (const auto& note : table.notes)
+      times += contains(note, "was trained on 3 examples of d (test)") ? 1 : 0;
+    return times;
+  };
+  CHECK(said(run_list(runs, options)) == 1);
+  runs[1].seen = 0;
+  CHECK(said(run_list(runs, options)) == 0);
+}
+
 TEST_CASE("columns whose keys end alike are written out") {
   RunTableOptions options;
   options.grouping = by({"train.seed", "data.seed"});
