@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "lib/train/captured_steps.h"
+#include "lib/train/guarded_steps.h"
 
 namespace hax {
 namespace {
@@ -30,9 +31,9 @@ std::unique_ptr<StepQueue> make_step_queue(LanguageModel& model, TrainStep& step
   auto eager = std::make_unique<EagerSteps>(step, config);
 #ifdef HAX_CUDA
   if (model.device().is_cuda() && config.train.precision != Precision::fp32)
-    return make_captured_steps(model, step, config, data, std::move(eager));
+    return guard_steps(make_captured_steps(model, step, config, data, std::move(eager)), model.device());
 #endif
-  return eager;
+  return guard_steps(std::move(eager), model.device());
 }
 
 }  // namespace hax
