@@ -8,11 +8,16 @@ export root program
 # Each argument is a line.
 say() { printf '%s\n' "$@" >&2; }
 
-# die MESSAGE REMEDY
+# die MESSAGE REMEDY [STATUS]
 die() {
   say "$program: $1"
   say "  remedy: $2"
-  exit 1
+  exit "${3:-1}"
+}
+
+# count NUMBER NOUN: "1 run", "2 runs"
+count() {
+  if (($1 == 1)); then echo "$1 $2"; else echo "$1 $2s"; fi
 }
 
 # bad_argument ARGUMENT
@@ -36,21 +41,26 @@ build_jobs() {
   echo $((jobs < cores ? jobs : cores))
 }
 
-# build TARGET...: Release into build/. On a terminal Ninja's own status line is shown; elsewhere the
-# output goes to build/build.log and is shown when something fails.
-build() {
-  local log=$root/build/build.log start=$SECONDS
-  mkdir -p "$root/build"
-  say "building: $* (build/)"
-  if ! (cd "$root" && cmake --preset default) >"$log" 2>&1; then
+# build TARGET...: Release into build/.
+build() { build_preset default build "$@"; }
+
+# build_preset PRESET FOLDER TARGET...: a preset of CMakePresets.json into its folder. On a terminal Ninja's own
+# status line is shown; elsewhere the output goes to FOLDER/build.log and is shown when something fails.
+build_preset() {
+  local preset=$1 folder=$2 start=$SECONDS
+  local log=$root/$folder/build.log
+  shift 2
+  mkdir -p "$root/$folder"
+  say "building: $* ($folder/)"
+  if ! (cd "$root" && cmake --preset "$preset") >"$log" 2>&1; then
     cat "$log" >&2
-    die "configuring failed" "see the message above; after a change of compiler or LibTorch: rm -rf build"
+    die "configuring failed" "see the message above; after a change of compiler or LibTorch: rm -rf $folder"
   fi
   if [[ -t 2 ]]; then
-    ninja -C "$root/build" -j "$(build_jobs)" "$@" >&2 || die "the build failed" "see the message above"
-  elif ! ninja -C "$root/build" -j "$(build_jobs)" "$@" >>"$log" 2>&1; then
+    ninja -C "$root/$folder" -j "$(build_jobs)" "$@" >&2 || die "the build failed" "see the message above"
+  elif ! ninja -C "$root/$folder" -j "$(build_jobs)" "$@" >>"$log" 2>&1; then
     grep -v '^\[[0-9]*/[0-9]*\] ' "$log" | tail -n 100 >&2
-    die "the build failed" "see the messages above, or all of them in build/build.log"
+    die "the build failed" "see the messages above, or all of them in $folder/build.log"
   fi
   say "built in $((SECONDS - start)) s"
 }
@@ -69,7 +79,7 @@ share_machine() {
     say "training on $(nvidia-smi -L | head -n 1 | sed 's/ (UUID.*//')"
   else
     at_once=$(nproc) sharing_settings=(--set train.threads=1)
-    say "training on $at_once cores, one thread a run"
+    say "training on $(count "$at_once" core), one thread a run"
   fi
 }
 

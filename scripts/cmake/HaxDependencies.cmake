@@ -26,6 +26,11 @@ list(GET HAX_FMT_INCLUDE 0 HAX_FMT_INCLUDE)
 file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/fmt_first)
 file(CREATE_LINK ${HAX_FMT_INCLUDE}/fmt ${CMAKE_BINARY_DIR}/fmt_first/fmt SYMBOLIC)
 
+if(NOT HAX_TORCH)
+  set(HAX_CUDA OFF)
+  return()
+endif()
+
 # LibTorch: Torch_DIR, CMAKE_PREFIX_PATH, the one of the last configuration, the active Python's, .venv's.
 # (scripts/setup looks in the same places.) Its own CMake package insists on a CUDA toolkit and probes
 # for GPUs although the headers used here need neither, so the target is made from the folder itself.

@@ -10,6 +10,23 @@ target_compile_options(hax_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall;-We
   $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${HAX_WERROR}>>:-Werror>)
 target_link_libraries(hax_options INTERFACE Threads::Threads)
 
+# Release programs meet files from anywhere: what is resolved at the start is read-only from then on.
+if(CMAKE_BUILD_TYPE STREQUAL "Release")
+  target_link_options(hax_options INTERFACE -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack)
+endif()
+
+set(_hax_sanitize ${HAX_SANITIZE})
+if(HAX_FUZZ)
+  list(APPEND _hax_sanitize fuzzer-no-link)
+endif()
+if(_hax_sanitize)
+  list(JOIN _hax_sanitize "," _hax_sanitize)
+  # A report ends the program, so that a test that provokes one fails.
+  set(_hax_sanitize -fsanitize=${_hax_sanitize} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_compile_options(hax_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:${_hax_sanitize}>)
+  target_link_options(hax_options INTERFACE ${_hax_sanitize})
+endif()
+
 # Programs share one libstdc++ with LibTorch: with a second, linked in, objects that cross over corrupt the heap.
 # Some compilers come with a static one alone; then the system's shared one is named, and found first.
 execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libstdc++.so
