@@ -1,0 +1,45 @@
+// What the built program's ELF file says of its defences, read with readelf.
+
+#include "tests/catch.h"
+#include "tests/e2e/program.h"
+
+namespace hax::test {
+namespace {
+
+// Output of readelf on the program; nothing where there is no readelf.
+std::string readelf(const std::string& options) {
+  const TemporaryFolder folder;
+  const std::string out = folder.file("out");
+  const std::string command =
+      "readelf -W " + options + " " + shell_quoted(HAX_BINARY) + " >" + shell_quoted(out) + " 2>/dev/null";
+  return std::system(command.c_str()) == 0 ? slurp(out) : "";
+}
+
+}  // namespace
+
+TEST_CASE("the program is position-independent, its tables read-only, its stack not executable", "[e2e]") {
+  const std::string header = readelf("-h");
+  if (header.empty()) {
+    WARN("there is no readelf here, so nothing is known of the program's hardening");
+    return;
+  }
+  CHECK(contains(header, "DYN"));
+  const std::string dynamic = readelf("-d");
+  CHECK(contains(dynamic, "BIND_NOW"));
+  CHECK(contains(dynamic, "PIE"));
+  const std::string segments = readelf("-l");
+  CHECK(contains(segments, "GNU_RELRO"));
+  CHECK_FALSE(contains(segments, "RWE"));
+  CHECK(contains(segments, "GNU_STACK"));
+}
+
+#ifdef HAX_HARDENED
+TEST_CASE("the program watches its stack and checks the C library's copies", "[e2e]") {
+  const std::string symbols = readelf("--dyn-syms");
+  if (symbols.empty()) return;  // said above
+  CHECK(contains(symbols, "__stack_chk_fail"));
+  CHECK(contains(symbols, "_chk@"));
+}
+#endif
+
+}  // namespace hax::test
