@@ -106,7 +106,8 @@ std::string memory_fault(const BatchSize& batch, const std::optional<DeviceMemor
     const int64_t tokens = fitted > 0 ? fitted : batch.tokens;
     if (tokens > 0 && used > 0) {
       const double bytes_a_token = static_cast<double>(used) / static_cast<double>(tokens);
-      const auto fit = static_cast<int64_t>(static_cast<double>(room) / bytes_a_token);
+      const auto fit = static_cast<int64_t>(static_cast<double>(room) / static_cast<double>(used) *
+                                            static_cast<double>(tokens));
       const int64_t sequences = batch.tokens > 0 ? fit * batch.sequences / batch.tokens : 0;
       char measured[32];
       std::snprintf(measured, sizeof measured, "%.0f", bytes_a_token);
