@@ -33,13 +33,4 @@ TEST_CASE("the program is position-independent, its tables read-only, its stack 
   CHECK(contains(segments, "GNU_STACK"));
 }
 
-#ifdef HAX_HARDENED
-TEST_CASE("the program watches its stack and checks the C library's copies", "[e2e]") {
-  const std::string symbols = readelf("--dyn-syms");
-  if (symbols.empty()) return;  // said above
-  CHECK(contains(symbols, "__stack_chk_fail"));
-  CHECK(contains(symbols, "_chk@"));
-}
-#endif
-
 }  // namespace hax::test
