@@ -84,10 +84,8 @@ struct PatternPass {
     return ops::cumulative_topk(record.scores, share, layout);
   }
 
-  // The ranking loss; the MLP runs again, with gradient, at the sampled positions. A padded one (`paper`) has
-  // K = 0 and the summary of its sequence's last token.
+  // The ranking loss; the MLP runs again, with gradient, at the sampled positions.
   void rank(PatternRecord& record) {
-    const int64_t B = layout.batch();
     record.sampled = draws.sampled_positions(layer, share, layout);
     const at::Tensor lengths = layout.cu_seqlens.diff();
     const at::Tensor pad_queries = paper() ? layout.padded_length - lengths : at::zeros_like(lengths);
@@ -96,13 +94,9 @@ struct PatternPass {
     const auto type = paper() ? Q.scalar_type() : at::promote_types(Q.scalar_type(), at::kFloat);
     record.targets = ops::ranking_targets(Q, K, record.sampled, pad_queries, layout, type);
 
-    const at::Tensor n = lengths.view({B, 1});
-    const at::Tensor rows =
-        (layout.cu_seqlens.slice(0, 0, B).view({B, 1}) + record.sampled.clamp_min(0).minimum(n - 1))
-            .flatten();
-    const at::Tensor padded = (record.sampled >= n).view({-1, 1});
-    const at::Tensor keys = K.index_select(0, rows).masked_fill_(padded, 0.0);
-    at::Tensor scores = mlp.score(keys, record.summary.index_select(0, rows)).view({B, share});
+    const at::Tensor features =
+        ops::sampled_features(K, record.summary, record.sampled, layout, mlp.w1.scalar_type());
+    at::Tensor scores = mlp.score(features).view({layout.batch(), share});
     if (!paper() && scores.scalar_type() == at::kBFloat16) scores = scores.to(at::kFloat);
     aux_loss = ops::ranking_loss(scores, record.targets, record.sampled >= 0);
   }

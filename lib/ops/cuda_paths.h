@@ -49,6 +49,8 @@ at::Tensor query_summary_causal_cuda(const at::Tensor& Q, const PackedLayout& la
 at::Tensor query_summary_paper_cuda(const at::Tensor& Q, const PackedLayout& layout);
 bool has_topk_cuda(int64_t k);
 TopkMembership cumulative_topk_cuda(const at::Tensor& scores, int64_t k, const PackedLayout& layout);
+at::Tensor sampled_features_cuda(const at::Tensor& K, const at::Tensor& summary, const at::Tensor& sampled,
+                                 const PackedLayout& layout, at::ScalarType type);
 at::Tensor ranking_targets_cuda(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& sampled,
                                 const at::Tensor& pad_queries, const PackedLayout& layout,
                                 at::ScalarType type);

@@ -12,8 +12,11 @@ struct ScoreMlp {
   // keys, summary (rows, d_qk) -> (rows), in the weights' dtype. Differentiable in the weights.
   at::Tensor score(const at::Tensor& keys, const at::Tensor& summary) const {
     const auto dtype = w1.scalar_type();
-    at::Tensor x = at::cat({keys.to(dtype), summary.to(dtype)}, 1);
-    x = at::linear(x, w1, b1).relu_();
+    return score(at::cat({keys.to(dtype), summary.to(dtype)}, 1));
+  }
+  // features (rows, 2 d_qk): keys and summaries side by side, in the weights' dtype.
+  at::Tensor score(const at::Tensor& features) const {
+    at::Tensor x = at::linear(features, w1, b1).relu_();
     x = at::linear(x, w2, b2).relu_();
     return at::linear(x, w3, b3).squeeze(1);
   }

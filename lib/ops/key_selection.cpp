@@ -179,6 +179,22 @@ TopkMembership cumulative_topk(const at::Tensor& scores_in, int64_t k, const Pac
                                   : evicted_composite(scores, k, layout, max_pairs)};
 }
 
+at::Tensor sampled_features(const at::Tensor& K, const at::Tensor& summary, const at::Tensor& sampled,
+                            const PackedLayout& layout, at::ScalarType type, Path path) {
+  const at::NoGradGuard no_grad;
+#ifdef HAX_CUDA
+  if (use_cuda_kernel(path, K) && use_cuda_kernel(path, summary) &&
+      (type == at::kFloat || type == at::kBFloat16))
+    return sampled_features_cuda(K, summary, sampled, layout, type);
+#endif
+  const int64_t B = layout.batch();
+  const at::Tensor n = layout.cu_seqlens.diff().view({B, 1});
+  const at::Tensor rows =
+      (layout.cu_seqlens.slice(0, 0, B).view({B, 1}) + sampled.clamp_min(0).minimum(n - 1)).flatten();
+  const at::Tensor keys = K.index_select(0, rows).masked_fill_((sampled >= n).view({-1, 1}), 0.0);
+  return at::cat({keys.to(type), summary.index_select(0, rows).to(type)}, 1);
+}
+
 at::Tensor ranking_targets(const at::Tensor& Q_in, const at::Tensor& K_in, const at::Tensor& sampled,
                            const at::Tensor& pad_queries, const PackedLayout& layout, at::ScalarType type,
                            Path path) {

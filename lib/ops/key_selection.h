@@ -18,6 +18,12 @@ at::Tensor query_summary_paper(const at::Tensor& Q, const PackedLayout& layout, 
 TopkMembership cumulative_topk(const at::Tensor& scores, int64_t k, const PackedLayout& layout,
                                Path path = Path::automatic, int64_t max_pairs = int64_t{1} << 27);
 
+// What the score MLP reads at sampled positions (B, s): (B s, 2 d) of `type`, [K_j ; summary_j]. A position
+// behind the sequence's end is a padded key, K_j = 0, whose summary is that of the last token; -1 reads
+// position 0. Not differentiable.
+at::Tensor sampled_features(const at::Tensor& K, const at::Tensor& summary, const at::Tensor& sampled,
+                            const PackedLayout& layout, at::ScalarType type, Path path = Path::automatic);
+
 // y_j = sum_{i >= j} sigmoid(Q_i . K_j) at the sampled keys; not differentiable. Q, K (T, d); sampled (B, s)
 // positions, -1 where a sequence gives no sample (its target is 0); pad_queries (B) int64: how many padded
 // queries (each worth sigmoid(0) = 0.5) follow the real ones, zero under `causal`. A sampled position behind

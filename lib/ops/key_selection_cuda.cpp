@@ -82,6 +82,27 @@ TopkMembership cumulative_topk_cuda(const at::Tensor& scores, int64_t k, const P
   return {evicted};
 }
 
+at::Tensor sampled_features_cuda(const at::Tensor& K_in, const at::Tensor& summary_in,
+                                 const at::Tensor& sampled_in, const PackedLayout& layout,
+                                 at::ScalarType type) {
+  const at::Tensor K = as_rows(K_in), summary = as_rows(summary_in), sampled = sampled_in.contiguous();
+  const int64_t d = K.size(1);
+  const at::Tensor features = at::empty({sampled.numel(), 2 * d}, K.options().dtype(type));
+  with_element_type(K, [&](auto key) {
+    with_element_type(summary, [&](auto sum) {
+      with_element_type(features, [&](auto feature) {
+        using T = decltype(key);
+        using S = decltype(sum);
+        using W = decltype(feature);
+        cuda::sampled_features<T, S, W>(cuda_layout(layout), d, sampled.size(1), device_rows<T>(K),
+                                        device_rows<S>(summary), device_data<int64_t>(sampled),
+                                        mutable_device_data<W>(features), cuda_stream());
+      });
+    });
+  });
+  return features;
+}
+
 at::Tensor ranking_targets_cuda(const at::Tensor& Q_in, const at::Tensor& K_in, const at::Tensor& sampled_in,
                                 const at::Tensor& pad_queries_in, const PackedLayout& layout,
                                 at::ScalarType type) {

@@ -30,7 +30,7 @@ std::unique_ptr<StepQueue> make_step_queue(LanguageModel& model, TrainStep& step
                                            const DataSpec& data) {
   auto eager = std::make_unique<EagerSteps>(step, config);
 #ifdef HAX_CUDA
-  if (model.device().is_cuda() && config.train.precision != Precision::fp32)
+  if (model.device().is_cuda())
     return guard_steps(make_captured_steps(model, step, config, data, std::move(eager)), model.device());
 #endif
   return guard_steps(std::move(eager), model.device());

@@ -23,10 +23,10 @@ class StepQueue {
 // How many batches to make ahead for a queue on this device.
 inline int64_t batches_ahead(at::Device device) { return device.is_cuda() ? 4 : 0; }
 
-// On a GPU, in bf16 with weights of either precision: steps captured as CUDA graphs, one for each size of
-// batch met, rounded up; where the model has an op without a fused kernel, and elsewhere: steps run op by op.
-// `data`: what batches look like. `step` owns the optimiser and must outlive the queue. Faults of the device
-// are RuntimeErrors (lib/train/guarded_steps.h).
+// On a GPU: steps captured as CUDA graphs, one for each size of batch met, rounded up; where the model has an
+// op without a fused kernel, and elsewhere: steps run op by op. `data`: what batches look like. `step` owns
+// the optimiser and must outlive the queue. Faults of the device are RuntimeErrors
+// (lib/train/guarded_steps.h).
 std::unique_ptr<StepQueue> make_step_queue(LanguageModel& model, TrainStep& step, const Config& config,
                                            const DataSpec& data);
 

@@ -128,6 +128,38 @@ TEST_CASE("Ranking targets: kernel, composite and reference, with padded and mis
   }
 }
 
+TEST_CASE("Features of sampled, padded and missing positions") {
+  const auto layout = layout_of({4, 2}, 8);
+  const at::Tensor K = random_normal({6, 3}, 41), summary = random_normal({6, 3}, 42);
+  const at::Tensor sampled = at::tensor({2, 0, 7, 1, 2, -1}, at::kLong).view({2, 3});
+  const at::Tensor features = ops::sampled_features(K, summary, sampled, layout, at::kDouble);
+  const at::Tensor none = at::zeros({3}, at::kDouble);
+  const std::vector<std::pair<at::Tensor, at::Tensor>> expected = {
+      {K[2], summary[2]}, {K[0], summary[0]}, {none, summary[3]},  // position 7 is padded
+      {K[5], summary[5]}, {none, summary[5]}, {K[4], summary[4]}};
+  for (int64_t i = 0; i < 6; ++i) {
+    CAPTURE(i);
+    CHECK(features[i].equal(at::cat({expected[i].first, expected[i].second})));
+  }
+}
+
+TEST_CASE("Features of sampled positions on a GPU are those on the CPU", "[gpu]") {
+  const std::vector<int64_t> lengths = {1, 300, 64, 31, 2, 129};
+  const auto layout = layout_of(lengths, 310), device_layout = layout_of(lengths, 310, at::kCUDA);
+  const at::Tensor sampled = random_below(312, {6, 40}, 24) - 1;
+  for (auto key_type : {at::kFloat, at::kBFloat16}) {
+    for (auto summary_type : {at::kFloat, at::kBFloat16}) {
+      for (auto type : {at::kFloat, at::kBFloat16}) {
+        const at::Tensor K = random_normal({layout.total(), 24}, 43, key_type).slice(1, 3, 19),
+                         summary = random_normal({layout.total(), 16}, 44, summary_type);
+        const auto found = ops::sampled_features(K.to(at::kCUDA), summary.to(at::kCUDA),
+                                                 sampled.to(at::kCUDA), device_layout, type);
+        CHECK(bitwise_equal(found.cpu(), ops::sampled_features(K, summary, sampled, layout, type)));
+      }
+    }
+  }
+}
+
 double loss_by_definition(const at::Tensor& scores, const at::Tensor& targets, const at::Tensor& valid) {
   const auto s = scores.accessor<double, 2>(), y = targets.accessor<double, 2>();
   const auto v = valid.accessor<bool, 2>();
@@ -220,11 +252,19 @@ TEST_CASE("Key selection of the paper in bf16 on a GPU rounds as on the CPU", "[
         ops::ranking_targets(there(Q), there(K), there(sampled), there(pads), device_layout, at::kFloat);
     CHECK(relative_error(wide, ops::ranking_targets(Q, K, sampled, pads, layout, at::kFloat)) <= 5e-6);
   }
-  // Few levels, so that many are equal.
-  const at::Tensor scores = random_below(50, {layout.total()}, 25).to(at::kBFloat16) - 25;
-  CHECK(ops::cumulative_topk(there(scores), 16, device_layout)
-            .evicted.cpu()
-            .equal(ops::cumulative_topk(scores, 16, layout).evicted));
+  // Few levels, so that many are equal; sequences beyond some length do without the comparison of all pairs.
+  for (const auto& many : {lengths, std::vector<int64_t>{5000, 1, 33}}) {
+    const auto here = layout_of(many), on_device = layout_of(many, 0, at::kCUDA);
+    for (auto type : {at::kBFloat16, at::kFloat}) {
+      const at::Tensor scores = random_below(50, {here.total()}, 25).to(type) - 25;
+      for (int64_t k : {1, 16, 33, 250}) {
+        CAPTURE(many.size(), k);
+        CHECK(ops::cumulative_topk(there(scores), k, on_device)
+                  .evicted.cpu()
+                  .equal(ops::cumulative_topk(scores, k, here).evicted));
+      }
+    }
+  }
 }
 
 TEST_CASE("The score MLP on a GPU: types of summaries and of weights", "[gpu]") {

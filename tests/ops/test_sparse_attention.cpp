@@ -211,5 +211,39 @@ TEST_CASE("Sparse attention on a GPU is that on the CPU", "[gpu]") {
   }
 }
 
+// Lists of keys and queries go on over several spans of the kernels, tiles over several sizes of rows.
+TEST_CASE("Sparse attention on a GPU: long and short sequences, widths of every size", "[gpu]") {
+  const std::vector<int64_t> lengths = {1, 2500, 64, 65, 129, 2};
+  const auto layout = layout_of(lengths, 2600, at::kCUDA);
+  for (auto [d_qk, d_v] : {std::pair{8, 64}, {16, 128}, {32, 72}, {64, 256}, {24, 8}, {64, 128}}) {
+    const Problem problem = random_problem(layout.total(), d_qk, d_v, 71);
+    for (auto [dtype, tolerance] : {std::pair{at::kFloat, 1e-5}, std::pair{at::kBFloat16, 8e-3}}) {
+      const Tensors inputs = converted(
+          {problem.inputs[0] / std::sqrt(d_qk), problem.inputs[1], problem.inputs[2]}, dtype, at::kCUDA);
+      const Tensors exact_inputs = converted(inputs, at::kDouble, at::kCUDA);
+      const at::Tensor grad_output = problem.grad_output.to(at::kCUDA, dtype).to(at::kDouble);
+      for (EmptyRow empty_row : {EmptyRow::zero, EmptyRow::uniform}) {
+        const auto parts = all_memberships(layout, 20, 14);
+        const std::vector<ops::KeySet> sets = {{{parts[4].membership, parts[5].membership}, empty_row},
+                                               {{parts[4].membership}, empty_row},
+                                               {{parts[3].membership}, empty_row},
+                                               {{parts[0].membership}, empty_row},
+                                               {{parts[1].membership, parts[2].membership}, empty_row}};
+        for (size_t s = 0; s < sets.size(); ++s) {
+          CAPTURE(d_qk, d_v, s, empty_row == EmptyRow::uniform, at::toString(dtype));
+          const auto exact =
+              output_and_gradients(attention(sets[s], layout, Path::composite), exact_inputs, grad_output);
+          const auto run = [&] {
+            return output_and_gradients(attention(sets[s], layout, Path::automatic), inputs, grad_output);
+          };
+          const auto found = run(), again = run();
+          check_close(found, exact, tolerance);
+          for (size_t i = 0; i < found.size(); ++i) CHECK(bitwise_equal(found[i].cpu(), again[i].cpu()));
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace hax::test

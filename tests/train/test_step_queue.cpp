@@ -78,7 +78,7 @@ TEST_CASE("captured steps are the steps run op by op, and the same bytes every t
 
 // The official arithmetic: whole-sequence statistics, uniform rows, samples that padded positions fill up.
 TEST_CASE("captured steps of the paper's statistics are the steps run op by op", "[gpu]") {
-  for (Precision precision : {Precision::bf16, Precision::pure_bf16}) {
+  for (Precision precision : {Precision::fp32, Precision::bf16, Precision::pure_bf16}) {
     for (MixerKind mixer : {MixerKind::mamba2, MixerKind::mamba}) {
       for (const auto& patterns :
            std::vector<std::vector<PatternKind>>{{},
@@ -105,6 +105,26 @@ TEST_CASE("captured steps of the paper's statistics are the steps run op by op",
           CHECK(std::abs(a.accuracy - b.accuracy) < 0.03);
         }
       }
+    }
+  }
+}
+
+TEST_CASE("captured steps in fp32 are the steps run op by op, closely", "[gpu]") {
+  for (const auto& patterns :
+       std::vector<std::vector<PatternKind>>{{},
+                                             {PatternKind::sliding_window, PatternKind::dilated},
+                                             {PatternKind::lsh, PatternKind::key_selection}}) {
+    CAPTURE(patterns.size());
+    Config config = small_config(MixerKind::mamba2, patterns);
+    config.train.precision = Precision::fp32;
+    const Trained graph = run(config, 6, true), eager = run(config, 6, false);
+    REQUIRE(graph.metrics.size() == 6);
+    for (size_t s = 0; s < 6; ++s) {
+      CAPTURE(s);
+      const StepMetrics &a = graph.metrics[s], &b = eager.metrics[s];
+      CHECK(a.loss == Approx(b.loss).epsilon(s == 0 ? 1e-5 : 1e-3));
+      CHECK(a.aux_loss == Approx(b.aux_loss).epsilon(s == 0 ? 1e-5 : 1e-3));
+      CHECK(a.grad_norm == Approx(b.grad_norm).epsilon(s == 0 ? 1e-4 : 1e-2));
     }
   }
 }

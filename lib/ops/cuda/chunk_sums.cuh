@@ -30,16 +30,27 @@ __device__ __forceinline__ Chunk chunk_of_block(const Layout& layout) {
   return c;
 }
 
+// visit(p, f) for all positions of a chunk and all features, neighbouring threads at neighbouring features.
+template <class Visit>
+__device__ __forceinline__ void for_chunk(int features, const Visit& visit) {
+  const int across = min(features, kChunkThreads), down = kChunkThreads / across;
+  const int first = static_cast<int>(threadIdx.x) / across;
+  if (first >= down) return;
+  for (int f = static_cast<int>(threadIdx.x) % across; f < features; f += across) {
+#pragma unroll 8
+    for (int p = first; p < kChunk; p += down) visit(p, f);
+  }
+}
+
 // x (kChunk, features + 1) in shared memory: columns [0, d) of A and, if features is 2 d, of B behind them.
 template <class T>
 __device__ __forceinline__ void load_chunk(float* x, Rows<const T> A, Rows<const T> B, const Chunk& chunk,
                                            int d, int features) {
-  for (int i = threadIdx.x; i < kChunk * features; i += kChunkThreads) {
-    const int p = i / features, f = i % features;
+  for_chunk(features, [&](int p, int f) {
     const Rows<const T>& from = f < d ? A : B;
     x[p * (features + 1) + f] =
         p < chunk.n ? to_float(from.data[(chunk.first + p) * from.stride + (f < d ? f : f - d)]) : 0.0f;
-  }
+  });
 }
 
 // sums (batch, chunks, features): of the columns of A (and B).

@@ -1,4 +1,4 @@
-// The score MLP of key selection: 64 rows a block, 16 a warp, both layers' weights in shared memory.
+// The score MLP of key selection: 128 rows a block, 16 a warp, both layers' weights in shared memory.
 #include "lib/ops/cuda/convert.cuh"
 #include "lib/ops/cuda/key_selection.h"
 #include "lib/ops/cuda/tiles.cuh"
@@ -6,7 +6,7 @@
 namespace hax::ops::cuda {
 namespace {
 
-constexpr int kScoreRows = 64, kScoreThreads = 128;
+constexpr int kScoreRows = 128, kScoreThreads = 256;
 
 // h (16 x D, as A fragments) of ReLU(in W^T + b).
 template <int D>
@@ -59,6 +59,7 @@ __global__ void __launch_bounds__(kScoreThreads)
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kScoreRows;
   const int64_t used = layout.cu_seqlens[layout.batch];
   if (first >= used) return;
+#pragma unroll 16
   for (int i = threadIdx.x; i < D * D; i += kScoreThreads) {
     W1[i / D * (D + 8) + i % D] = from_float<bf16>(to_float(weights.w1[i]));
     W2[i / D * (D + 8) + i % D] = from_float<bf16>(to_float(weights.w2[i]));
@@ -68,6 +69,7 @@ __global__ void __launch_bounds__(kScoreThreads)
     b2[i] = to_float(weights.b2[i]);
     w3[i] = to_float(weights.w3[i]);
   }
+#pragma unroll 16
   for (int i = threadIdx.x; i < kScoreRows * D; i += kScoreThreads) {
     const int64_t row = first + i / D;
     const int c = i % D;

@@ -52,6 +52,12 @@ struct SampleKey {
 void sample_positions(const Layout& layout, int64_t k, const SampleKey& key, bool fill_with_pad,
                       int64_t padded_length, int64_t* sampled, cudaStream_t stream);
 
+// features (batch k, 2 d): [K_j ; summary_j] at sampled positions (batch, k); behind a sequence's end 0 and
+// the last summary, for -1 those of position 0. T, S, W: float or __nv_bfloat16.
+template <class T, class S, class W>
+void sampled_features(const Layout& layout, int64_t d, int64_t k, Rows<const T> K, Rows<const S> summary,
+                      const int64_t* sampled, W* features, cudaStream_t stream);
+
 // pad_queries (batch): padded queries behind each sequence. targets (batch, k); products, sigmoids and
 // targets are rounded to Y. (T, Y): both float, both bf16, or T bf16 and Y float.
 template <class T, class Y>

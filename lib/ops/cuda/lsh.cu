@@ -1,8 +1,10 @@
 // Blocks of chunk_grid centre and hash the positions of a chunk: running sums begin with the sums of the
 // chunks before (chunk_sums.cuh), means and norms of whole sequences come from the sums of all chunks, and a
-// thread projects one key or query. Then a warp a sequence counts ranks, 32 positions at a time.
+// thread projects one key or query. Ranks are counted by comparing all pairs of a short sequence; of long
+// ones by a warp each, 32 positions at a time.
 #include "lib/ops/cuda/chunk_sums.cuh"
 #include "lib/ops/cuda/lsh.h"
+#include "lib/ops/cuda/order_by_pairs.cuh"
 
 namespace hax::ops::cuda {
 namespace {
@@ -102,17 +104,46 @@ __global__ void __launch_bounds__(kChunkThreads)
       x[p * (features + 1) + f] -= sum / static_cast<float>(chunk.position + p + 1);
     });
   } else if (centring == HashCentring::whole_sequence) {
-    for (int i = threadIdx.x; i < kChunk * features; i += kChunkThreads) {
-      const int f = i % features;
-      float& value = x[i / features * (features + 1) + f];
+    for_chunk(features, [&](int p, int f) {
+      float& value = x[p * (features + 1) + f];
       value = rounded<W>(rounded<W>(value - mean[f]) / norm[f]);
-    }
+    });
     __syncthreads();
   }
   const int p = threadIdx.x / 2, side = threadIdx.x % 2;
   if (p >= chunk.n) return;
   (side == 0 ? key_bin : query_bin)[chunk.first + p] =
       bin_of<W>(x + p * (features + 1) + side * d, R, d, h, shape.sign);
+}
+
+__global__ void __launch_bounds__(kPairThreads)
+    ranks_by_pairs_kernel(Layout layout, const int64_t* __restrict__ query_bin,
+                          const int64_t* __restrict__ key_bin, int64_t* __restrict__ rank,
+                          int64_t* __restrict__ count) {
+  extern __shared__ __align__(16) uint32_t bins[];  // of keys
+  const int64_t begin = layout.cu_seqlens[blockIdx.y];
+  const int n = static_cast<int>(layout.cu_seqlens[blockIdx.y + 1] - begin);
+  const int tile = static_cast<int>(gridDim.x - 1 - blockIdx.x);  // the longest work first
+  const int p = tile * kPairThreads + static_cast<int>(threadIdx.x), p0 = p / 32 * 32;
+  if (tile * kPairThreads >= n) return;
+  for (int i = threadIdx.x; i < (tile + 1) * kPairThreads; i += kPairThreads)
+    bins[i] = i < n ? static_cast<uint32_t>(key_bin[begin + i]) : 0xffffffffu;
+  const uint32_t query = p < n ? static_cast<uint32_t>(query_bin[begin + p]) : 0u;
+  __syncthreads();
+  const uint32_t key = bins[p];
+  int before = 0, seen = 0;
+  for (int i = 0; i < p0; i += 4) {
+    const uint4 v = *reinterpret_cast<const uint4*>(bins + i);
+    before += (v.x == key) + (v.y == key) + (v.z == key) + (v.w == key);
+    seen += (v.x == query) + (v.y == query) + (v.z == query) + (v.w == query);
+  }
+  for (int i = p0; i <= p; ++i) {
+    before += i < p && bins[i] == key;
+    seen += bins[i] == query;
+  }
+  if (p >= n) return;
+  rank[begin + p] = before;
+  count[begin + p] = seen;
 }
 
 // One warp a sequence; counters hold the keys of each bin so far.
@@ -181,6 +212,12 @@ void lsh(const Layout& layout, const LshShape& shape, HashCentring centring, Row
   hash<<<chunk_grid(layout), kChunkThreads, bytes, stream>>>(layout, shape, centring, K, Q, R, sums, squares,
                                                              query_bin, key_bin);
   check_launch("lsh's bins", text);
+  if (layout.max_seqlen <= kPairsLongest) {
+    ranks_by_pairs_kernel<<<pairs_grid(layout), kPairThreads, pairs_bytes(layout), stream>>>(
+        layout, query_bin, key_bin, rank, count);
+    check_launch("lsh's ranks", text);
+    return;
+  }
   ranks_kernel<<<batch, 32, shape.bins * sizeof(int), stream>>>(layout, static_cast<int>(shape.bins),
                                                                 query_bin, key_bin, rank, count);
   check_launch("lsh's ranks", text);

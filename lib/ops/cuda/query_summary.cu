@@ -1,9 +1,8 @@
-// Query summaries. `causal`: running sums by chunks, then a warp a position. `paper`: sums whose every
+// Query summaries. `causal`: running sums by chunks. `paper`: sums whose every
 // partial sum is rounded have one order, so one block takes a sequence: a thread a feature adds up a tile of
 // positions while the others bring the next; when the norms are known, all divide.
 #include "lib/ops/cuda/chunk_sums.cuh"
 #include "lib/ops/cuda/key_selection.h"
-#include "lib/ops/cuda/warp.cuh"
 
 namespace hax::ops::cuda {
 namespace {
@@ -13,19 +12,22 @@ __global__ void __launch_bounds__(kChunkThreads)
     summary_kernel(Layout layout, int d, Rows<const T> Q, const float* __restrict__ sums,
                    float* __restrict__ summary) {
   extern __shared__ float x[];  // (kChunk, d + 1)
-  __shared__ float partial[kChunkThreads];
+  __shared__ float partial[kChunkThreads], inverse[kChunk];
   const Chunk chunk = chunk_of_block(layout);
   if (chunk.n <= 0) return;
   load_chunk(x, Q, Q, chunk, d, d);
   __syncthreads();
   running_sums(x, partial, sums, chunk.n, d, [&](int p, int f, float sum) { x[p * (d + 1) + f] = sum; });
-  const int lane = threadIdx.x % 32;
-  for (int p = threadIdx.x / 32; p < chunk.n; p += kChunkThreads / 32) {
+  if (static_cast<int>(threadIdx.x) < chunk.n) {
+    const float* own = x + threadIdx.x * (d + 1);
     float square = 0.0f;
-    for (int c = lane; c < d; c += 32) square += x[p * (d + 1) + c] * x[p * (d + 1) + c];
-    const float inverse = 1.0f / fmaxf(sqrtf(warp_sum(square)), 1e-12f);
-    for (int c = lane; c < d; c += 32) summary[(chunk.first + p) * d + c] = x[p * (d + 1) + c] * inverse;
+    for (int f = 0; f < d; ++f) square = fmaf(own[f], own[f], square);
+    inverse[threadIdx.x] = 1.0f / fmaxf(sqrtf(square), 1e-12f);
   }
+  __syncthreads();
+  for_chunk(d, [&](int p, int f) {
+    if (p < chunk.n) summary[(chunk.first + p) * d + f] = x[p * (d + 1) + f] * inverse[p];
+  });
 }
 
 constexpr int kPaperRows = 32, kPaperThreads = 512;  // positions of a tile; half of the threads may add up

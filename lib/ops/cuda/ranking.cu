@@ -110,6 +110,27 @@ __global__ void __launch_bounds__(kTargetWarps * 32)
   targets[first + threadIdx.x] = from_float<Y>(total);
 }
 
+// ---- features: a thread an element
+
+constexpr int kFeatureThreads = 256;
+
+template <class T, class S, class W>
+__global__ void __launch_bounds__(kFeatureThreads)
+    features_kernel(Layout layout, int d, int k, Rows<const T> K, Rows<const S> summary,
+                    const int64_t* __restrict__ sampled, W* __restrict__ features) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kFeatureThreads + threadIdx.x, place = i / (2 * d);
+  if (place >= layout.batch * k) return;
+  const int c = static_cast<int>(i % (2 * d));
+  const int64_t b = place / k, begin = layout.cu_seqlens[b], n = layout.cu_seqlens[b + 1] - begin;
+  const int64_t j = sampled[place], row = begin + min(max(j, int64_t{0}), n - 1);
+  float value = 0.0f;
+  if (c >= d)
+    value = to_float(summary.data[row * summary.stride + c - d]);
+  else if (j < n)
+    value = to_float(K.data[row * K.stride + c]);
+  features[i] = from_float<W>(value);
+}
+
 // ---- ranking loss: a block a sequence; then one block for the mean
 
 template <class S, class Y>
@@ -174,6 +195,15 @@ std::string sequences_text(const Layout& layout, int64_t k) {
 
 }  // namespace
 
+template <class T, class S, class W>
+void sampled_features(const Layout& layout, int64_t d, int64_t k, Rows<const T> K, Rows<const S> summary,
+                      const int64_t* sampled, W* features, cudaStream_t stream) {
+  const int64_t blocks = ceil_div(layout.batch * k * 2 * d, kFeatureThreads);
+  features_kernel<T, S, W><<<static_cast<unsigned>(blocks), kFeatureThreads, 0, stream>>>(
+      layout, static_cast<int>(d), static_cast<int>(k), K, summary, sampled, features);
+  check_launch("sampled_features", sequences_text(layout, k));
+}
+
 template <class T, class Y>
 void ranking_targets(const Layout& layout, int64_t d, int64_t k, Rows<const T> Q, Rows<const T> K,
                      const int64_t* sampled, const int64_t* pad_queries, Y* targets, cudaStream_t stream) {
@@ -210,6 +240,17 @@ void ranking_loss(int64_t batch, int64_t k, const S* scores, const Y* targets, c
                                       loss, slopes);
   check_launch("ranking_loss's mean", "sequences " + std::to_string(batch));
 }
+
+#define HAX_INSTANTIATE(T, S)                                                                                \
+  template void sampled_features<T, S, float>(const Layout&, int64_t, int64_t, Rows<const T>, Rows<const S>, \
+                                              const int64_t*, float*, cudaStream_t);                         \
+  template void sampled_features<T, S, bf16>(const Layout&, int64_t, int64_t, Rows<const T>, Rows<const S>,  \
+                                             const int64_t*, bf16*, cudaStream_t);
+HAX_INSTANTIATE(float, float)
+HAX_INSTANTIATE(float, bf16)
+HAX_INSTANTIATE(bf16, float)
+HAX_INSTANTIATE(bf16, bf16)
+#undef HAX_INSTANTIATE
 
 #define HAX_INSTANTIATE(T, Y)                                                                        \
   template void ranking_targets<T, Y>(const Layout&, int64_t, int64_t, Rows<const T>, Rows<const T>, \

@@ -1,6 +1,8 @@
-// The best k of a growing sequence, one warp: by score for key selection, by noise for the ranking sample.
+// The best k of a growing sequence: by score for key selection, by noise for the ranking sample. Short
+// sequences compare all pairs; of long ones a warp each keeps the best so far.
 #include "lib/ops/cuda/convert.cuh"
 #include "lib/ops/cuda/key_selection.h"
+#include "lib/ops/cuda/order_by_pairs.cuh"
 #include "lib/ops/cuda/philox.cuh"
 
 namespace hax::ops::cuda {
@@ -17,6 +19,66 @@ __device__ __forceinline__ uint32_t ordered_bits(float x) {
 __device__ __forceinline__ uint32_t position_of(uint64_t entry) {
   return 0xffffffffu - static_cast<uint32_t>(entry);
 }
+
+// ---- by pairs
+
+template <class T>
+__global__ void __launch_bounds__(kPairThreads)
+    topk_by_pairs_kernel(Layout layout, int k, const T* __restrict__ scores, int64_t* __restrict__ evicted) {
+  extern __shared__ __align__(16) uint32_t numbers[];
+  const int64_t begin = layout.cu_seqlens[blockIdx.y];
+  const int n = static_cast<int>(layout.cu_seqlens[blockIdx.y + 1] - begin);
+  const int p = static_cast<int>(blockIdx.x) * kPairThreads + static_cast<int>(threadIdx.x);
+  if (static_cast<int>(blockIdx.x) * kPairThreads >= n) return;
+  for (int i = threadIdx.x; i < (n + kPairThreads - 1) / kPairThreads * kPairThreads; i += kPairThreads)
+    numbers[i] = i < n ? ordered_bits(to_float(scores[begin + i])) : 0u;
+  __syncthreads();
+  const uint32_t own = numbers[p];
+  const int p0 = p - static_cast<int>(threadIdx.x) % 32;
+  int left = k;  // keys that have yet to beat this one
+  for (int i = 0; i < p0 && __any_sync(0xffffffffu, left > 0); i += 32)
+    left -= count_pairs(numbers, i, i + 32, [&](uint32_t v) { return v >= own; });
+  for (int i = p0; i < p; ++i) left -= numbers[i] >= own;
+  int by = left > 0 ? n : p;
+  for (int i = p0; i < n && __any_sync(0xffffffffu, left > 0); i += 4) {
+    const uint4 v = *reinterpret_cast<const uint4*>(numbers + i);
+    const uint32_t each[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const bool beats = each[e] > own && i + e > p;
+      if (beats && left == 1) by = i + e;
+      left -= beats;
+    }
+  }
+  if (p < n) evicted[begin + p] = by;
+}
+
+__global__ void __launch_bounds__(kPairThreads)
+    sample_by_pairs_kernel(Layout layout, int k, SampleKey key, bool fill_with_pad, int64_t padded_length,
+                           int64_t* __restrict__ sampled) {
+  extern __shared__ __align__(16) uint32_t numbers[];
+  const int64_t begin = layout.cu_seqlens[blockIdx.y];
+  const int n = static_cast<int>(layout.cu_seqlens[blockIdx.y + 1] - begin);
+  const int p = static_cast<int>(blockIdx.x) * kPairThreads + static_cast<int>(threadIdx.x);
+  if (static_cast<int>(blockIdx.x) * kPairThreads >= n) return;
+  int64_t* out = sampled + static_cast<int64_t>(blockIdx.y) * k;
+  const uint2 seed = make_uint2(static_cast<uint32_t>(key.seed), static_cast<uint32_t>(key.seed >> 32));
+  const auto step = static_cast<uint32_t>(*key.step);
+  const int room = (n + kPairThreads - 1) / kPairThreads * kPairThreads, shift = 32 - key.noise_bits;
+  for (int i = threadIdx.x; i < room / 4; i += kPairThreads) {
+    const uint4 w = philox(make_uint4(i, blockIdx.y, step, key.purpose_and_layer), seed);
+    const uint32_t each[4] = {w.x, w.y, w.z, w.w};
+#pragma unroll
+    for (int e = 0; e < 4; ++e) numbers[4 * i + e] = 4 * i + e < n ? each[e] >> shift : 0u;
+  }
+  __syncthreads();
+  const int place = place_in_order(numbers, n, p, numbers[p], k);
+  if (p < n && place < k) out[place] = p;
+  for (int slot = n + p; slot < k; slot += n)  // short of positions: the padded ones from n on
+    if (p < n) out[slot] = fill_with_pad && slot < padded_length ? slot : -1;
+}
+
+// ---- by a warp
 
 // The k largest so far, in descending order: slot s is entry s / 32 of lane s % 32; 0 where nothing came yet.
 template <int E>
@@ -130,6 +192,12 @@ std::string sequences_text(const Layout& layout, int64_t k) {
 template <class T>
 void cumulative_topk(const Layout& layout, int64_t k, const T* scores, int64_t* evicted,
                      cudaStream_t stream) {
+  if (layout.max_seqlen <= kPairsLongest) {
+    topk_by_pairs_kernel<T><<<pairs_grid(layout), kPairThreads, pairs_bytes(layout), stream>>>(
+        layout, static_cast<int>(k), scores, evicted);
+    check_launch("cumulative_topk", sequences_text(layout, k));
+    return;
+  }
   with_entries(k, [&](auto e) {
     topk_kernel<decltype(e)::value, T><<<static_cast<unsigned>(layout.batch), kTopkWarps * 32, 0, stream>>>(
         layout, static_cast<int>(k), scores, evicted);
@@ -139,6 +207,12 @@ void cumulative_topk(const Layout& layout, int64_t k, const T* scores, int64_t* 
 
 void sample_positions(const Layout& layout, int64_t k, const SampleKey& key, bool fill_with_pad,
                       int64_t padded_length, int64_t* sampled, cudaStream_t stream) {
+  if (layout.max_seqlen <= kPairsLongest) {
+    sample_by_pairs_kernel<<<pairs_grid(layout), kPairThreads, pairs_bytes(layout), stream>>>(
+        layout, static_cast<int>(k), key, fill_with_pad, padded_length, sampled);
+    check_launch("sample_positions", sequences_text(layout, k));
+    return;
+  }
   with_entries(k, [&](auto e) {
     sample_kernel<decltype(e)::value><<<static_cast<unsigned>(layout.batch), kTopkWarps * 32, 0, stream>>>(
         layout, static_cast<int>(k), key, fill_with_pad, padded_length, sampled);

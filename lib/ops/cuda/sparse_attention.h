@@ -1,5 +1,6 @@
-// Softmax attention over a key set (lib/ops/sparse_attention.h) on packed sequences, bf16, by masked tiles on
-// tensor cores. No matrix of queries by keys is ever in memory.
+// Softmax attention over a key set (lib/ops/sparse_attention.h) on packed sequences, by masked tiles on
+// tensor cores: bf16, or fp32 of about 21 bits. No matrix of queries by keys is ever in memory. A tile looks
+// only at keys (or queries) that it shares a pair with.
 //
 // A key set becomes three numbers a key and one a query. Positions i (query), j (key) of one sequence:
 //   lives    0 <= i - j < life_j          covers full, window, sink, dilated, top-k and any union of them
@@ -32,33 +33,40 @@ int lsh_code_shift(int64_t bins, int64_t width, int64_t max_seqlen);
 struct TileKeys {
   const uint32_t* life;        // (rows)
   const uint32_t* key_code;    // (rows), null without LSH
-  const uint32_t* query_code;  // (rows)
-  const uint8_t* empty;        // (rows) 1: the query has no key at all
-  uint32_t width;
-  bool uniform_empty;  // an empty query attends uniformly to padded_length positions, else it gets zero
+  const uint32_t* query_code;  // (rows), null without LSH
+  const uint32_t* empty;       // (rows) not 0: the query has no key at all
+  const int32_t* order;        // (rows) each sequence's positions, those of keys with a life first
+  uint32_t width;              // 0 without LSH
+  int shift;                   // s of the codes
+  bool uniform_empty;  // there may be empty queries, which attend uniformly to padded_length positions; else
+                       // they get zero
   int64_t padded_length;
 };
 
-// Fills life, key_code, query_code (the last two only with LSH) and empty.
-void tile_keys(const Layout& layout, const Memberships& memberships, uint32_t* life, uint32_t* key_code,
-               uint32_t* query_code, uint8_t* empty, cudaStream_t stream);
+// The numbers of a key set, in `words` of tile_key_words(rows) words.
+constexpr int64_t tile_key_words(int64_t rows) { return 5 * rows; }
+TileKeys tile_keys(const Layout& layout, const Memberships& memberships, bool uniform_empty,
+                   int64_t padded_length, uint32_t* words, cudaStream_t stream);
 
+// Of d_v; fp32 tiles take twice the room.
+template <class T>
+constexpr int64_t kAttentionWidest = sizeof(T) == 2 ? 256 : 128;
 struct AttentionShape {
   int64_t d_qk;  // a multiple of 8, at most 64
-  int64_t d_v;   // a multiple of 8, at most kAttentionWidest
+  int64_t d_v;   // a multiple of 8, at most kAttentionWidest<T>
 };
-constexpr int64_t kAttentionWidest = 256;
 
-// Rows 16-byte aligned. O (rows, d_v) contiguous; lse (rows) fp32.
+// T: float or __nv_bfloat16. Rows 16-byte aligned. O (rows, d_v) contiguous; lse (rows): log2 of the sum of
+// e^score.
+template <class T>
 void attention_forward(const Layout& layout, const AttentionShape& shape, const TileKeys& keys,
-                       Rows<const __nv_bfloat16> Q, Rows<const __nv_bfloat16> K, Rows<const __nv_bfloat16> V,
-                       __nv_bfloat16* O, float* lse, cudaStream_t stream);
+                       Rows<const T> Q, Rows<const T> K, Rows<const T> V, T* O, float* lse,
+                       cudaStream_t stream);
 
-// dQ, dK (rows, d_qk), dV (rows, d_v) contiguous; delta (rows) fp32 scratch.
+// dQ, dK (rows, d_qk), dV (rows, d_v) contiguous; delta (rows) scratch.
+template <class T>
 void attention_backward(const Layout& layout, const AttentionShape& shape, const TileKeys& keys,
-                        Rows<const __nv_bfloat16> Q, Rows<const __nv_bfloat16> K, Rows<const __nv_bfloat16> V,
-                        const __nv_bfloat16* O, const float* lse, Rows<const __nv_bfloat16> dO,
-                        __nv_bfloat16* dQ, __nv_bfloat16* dK, __nv_bfloat16* dV, float* delta,
-                        cudaStream_t stream);
+                        Rows<const T> Q, Rows<const T> K, Rows<const T> V, const T* O, const float* lse,
+                        Rows<const T> dO, T* dQ, T* dK, T* dV, float* delta, cudaStream_t stream);
 
 }  // namespace hax::ops::cuda

@@ -58,9 +58,15 @@ __device__ __forceinline__ uint32_t pack(float low, float high) {
 
 // 16 bytes from global to shared memory, without waiting: zeros where `real` is false. A thread's copies
 // since its last commit form a group; wait_copies<N> waits for all but the N newest groups of the thread.
-__device__ __forceinline__ void copy_async(bf16* to, const bf16* from, bool real) {
+__device__ __forceinline__ void copy_async(void* to, const void* from, bool real) {
   const int bytes = real ? 16 : 0;
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)), "l"(from),
+               "r"(bytes));
+}
+// The same of one 32-bit word.
+__device__ __forceinline__ void copy_word(void* to, const void* from, bool real) {
+  const int bytes = real ? 4 : 0;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(shared_address(to)), "l"(from),
                "r"(bytes));
 }
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;\n"); }
