@@ -1,12 +1,10 @@
-// Backward, two kernels: dQ (a block owns a tile of queries and also leaves
-// delta_i = dO_i . O_i), then dK and dV (a block owns a tile of keys). Each
-// output row is written by one warp: no atomics.
+// Backward, two kernels: dQ (a block owns a tile of queries and also leaves delta_i = dO_i . O_i), then dK
+// and dV (a block owns a tile of keys). Each output row is written by one warp: no atomics.
 //
-// Keys that live come first in the order of tiles (TileKeys::order): nearly
-// every later query looks at their tiles, while the tiles of the others meet
-// few queries, by LSH alone. The warps of the second kernel work in two groups,
-// one on the first half of a tile of queries and one on the second; their sums
-// are added at the end.
+// Keys that live come first in the order of tiles (TileKeys::order): nearly every later query looks at their
+// tiles, while the tiles of the others meet few queries, by LSH alone. The warps of the second kernel work in
+// two groups, one on the first half of a tile of queries and one on the second; their sums are added at the
+// end.
 #include "lib/ops/cuda/attention_queries.cuh"
 
 namespace hax::ops::cuda {
@@ -30,37 +28,41 @@ __global__ void __launch_bounds__(kQueryThreads, kQueryBlocks<T, DV>)
   const Query q[2] = {load_query(keys, place.begin + own, place.end, own),
                       load_query(keys, place.begin + own + 8, place.end, own + 8)};
   const auto query_row = [&](int r) { return i0 + r < place.n ? place.begin + i0 + r : int64_t{-1}; };
-  load_rows<DQK, kQueryThreads>(stages[kQueryStages<T> - 1].narrow, Q, d_qk, query_row);
-  load_rows<DV, kQueryThreads>(stages[kQueryStages<T> - 1].wide, dO, d_v, query_row);
+  load_rows<DQK, kQueryThreads>(stages[kQueryStages - 1].narrow, Q, d_qk, query_row);
+  load_rows<DV, kQueryThreads>(stages[kQueryStages - 1].wide, dO, d_v, query_row);
   commit_copies();
-  wait_copies<0>();
   const bool everything = __syncthreads_or(q[0].everything || q[1].everything);
-  const Stage<T, DQK, DV>& own_rows = stages[kQueryStages<T> - 1];
+  const Stage<T, DQK, DV>& own_rows = stages[kQueryStages - 1];
   OwnRows<T, DQK> q_rows;
   OwnRows<T, DV> do_rows;
-  q_rows.load(own_rows.narrow + warp * 16 * (DQK + 8), lane);
-  do_rows.load(own_rows.wide + warp * 16 * (DV + 8), lane);
-  // delta_i, from dO in shared memory and O in global memory: four lanes a row.
   float row_lse[2], row_delta[2];
   int64_t rows[2];
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     rows[h] = own + 8 * h < place.n ? place.begin + own + 8 * h : -1;
-    float dot = 0.0f;
-    if (rows[h] >= 0) {
-      const T* tile = own_rows.wide + (own + 8 * h - i0) * (DV + 8);
-#pragma unroll 8
-      for (int c = lane % 4 * 2; c < d_v; c += 8) {
-        const T* o = O + rows[h] * d_v + c;
-        dot += to_float(o[0]) * to_float(tile[c]) + to_float(o[1]) * to_float(tile[c + 1]);
-      }
-    }
-    dot += __shfl_xor_sync(0xffffffffu, dot, 1);
-    dot += __shfl_xor_sync(0xffffffffu, dot, 2);
-    row_delta[h] = dot;
     row_lse[h] = rows[h] >= 0 ? lse[rows[h]] : INFINITY;
-    if (lane % 4 == 0 && rows[h] >= 0) delta[rows[h]] = dot;
   }
+  const auto ready = [&] {
+    q_rows.load(own_rows.narrow + warp * 16 * (DQK + 8), lane);
+    do_rows.load(own_rows.wide + warp * 16 * (DV + 8), lane);
+    // delta_i, from dO in shared memory and O in global memory: four lanes a row.
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      float dot = 0.0f;
+      if (rows[h] >= 0) {
+        const T* tile = own_rows.wide + (own + 8 * h - i0) * (DV + 8);
+#pragma unroll 8
+        for (int c = lane % 4 * 2; c < d_v; c += 8) {
+          const T* o = O + rows[h] * d_v + c;
+          dot += to_float(o[0]) * to_float(tile[c]) + to_float(o[1]) * to_float(tile[c + 1]);
+        }
+      }
+      dot += __shfl_xor_sync(0xffffffffu, dot, 1);
+      dot += __shfl_xor_sync(0xffffffffu, dot, 2);
+      row_delta[h] = dot;
+      if (lane % 4 == 0 && rows[h] >= 0) delta[rows[h]] = dot;
+    }
+  };
 
   float out[DQK / 8][4] = {};
   const auto visit = [&](const T* k_tile, const T* v_tile, const KeyColumns& columns) {
@@ -93,7 +95,7 @@ __global__ void __launch_bounds__(kQueryThreads, kQueryBlocks<T, DV>)
       accumulate<DQK>(out, S, k_rows, lane);
     }
   };
-  for_keys(keys, place, everything, stages, walk, K, V, d_qk, d_v, visit);
+  for_keys(keys, place, everything, stages, walk, K, V, d_qk, d_v, visit, ready);
   store_rows<DQK>(dQ, out, rows, d_qk, lane, 1.0f, 1.0f);
 }
 
@@ -108,10 +110,13 @@ struct QueryColumns {
   float lse[kTile], delta[kTile];
 };
 
+template <class T>
+constexpr int kKeyStages = sizeof(T) == 4 ? 2 : 3;
+
 template <class T, int DQK, int DV>
 struct KeyShared {
-  Stage<T, DQK, DV> own, stages[2];
-  QueryColumns columns[2];
+  Stage<T, DQK, DV> own, stages[kKeyStages<T>];
+  QueryColumns columns[kKeyStages<T>];
   BinTable bins;  // of the codes that the keys hold
   uint16_t list[kSpan];
   int warp_counts[kKeyWarps];
@@ -172,7 +177,6 @@ __global__ void __launch_bounds__(kKeyThreads, sizeof(T) == 2 && DV <= 128 ? 2 :
       }
     }
   }
-  wait_copies<0>();
   __syncthreads();
 
   // Queries before the keys matter only where they attend to everything.
@@ -246,7 +250,7 @@ __global__ void __launch_bounds__(kKeyThreads, sizeof(T) == 2 && DV <= 128 ? 2 :
       copy_word(&columns.lse[r], lse + at, row >= 0);
       copy_word(&columns.delta[r], delta + at, row >= 0);
     };
-    for_tiles(count, fetch, visit);
+    for_tiles<kKeyStages<T>>(count, fetch, visit, [] {});
   }
 
   // The second group's sums, through shared memory that no tile needs any more.
@@ -290,7 +294,7 @@ void attention_backward(const Layout& layout, const AttentionShape& shape, const
   with_widths<T>(shape, [&](auto DQK, auto DV) {
     constexpr int kQk = decltype(DQK)::value, kV = decltype(DV)::value;
     const auto dq = dq_kernel<T, kQk, kV>;
-    const size_t bytes = allow_shared(dq, kQueryStages<T> * sizeof(Stage<T, kQk, kV>));
+    const size_t bytes = allow_shared(dq, kQueryStages * sizeof(Stage<T, kQk, kV>));
     dq<<<blocks_of(layout), kQueryThreads, bytes, stream>>>(layout, most_tiles(layout), d_qk, d_v, keys, Q, K,
                                                             V, O, lse, dO, dQ, delta);
     check_launch("attention_backward dQ", shape_text(layout, shape));

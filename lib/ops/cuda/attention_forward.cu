@@ -1,5 +1,4 @@
-// Forward: a block owns a tile of queries and keeps a running softmax over the
-// keys that it walks over.
+// Forward: a block owns a tile of queries and keeps a running softmax over the keys that it walks over.
 #include "lib/ops/cuda/attention_queries.cuh"
 
 namespace hax::ops::cuda {
@@ -19,13 +18,12 @@ __global__ void __launch_bounds__(kQueryThreads, kQueryBlocks<T, DV>)
   const int own = i0 + warp * 16 + lane / 4;
   const Query q[2] = {load_query(keys, place.begin + own, place.end, own),
                       load_query(keys, place.begin + own + 8, place.end, own + 8)};
-  load_rows<DQK, kQueryThreads>(stages[kQueryStages<T> - 1].narrow, Q, d_qk,
+  load_rows<DQK, kQueryThreads>(stages[kQueryStages - 1].narrow, Q, d_qk,
                                 [&](int r) { return i0 + r < place.n ? place.begin + i0 + r : int64_t{-1}; });
   commit_copies();
-  wait_copies<0>();
   const bool everything = __syncthreads_or(q[0].everything || q[1].everything);
   OwnRows<T, DQK> q_rows;
-  q_rows.load(stages[kQueryStages<T> - 1].narrow + warp * 16 * (DQK + 8), lane);
+  const auto ready = [&] { q_rows.load(stages[kQueryStages - 1].narrow + warp * 16 * (DQK + 8), lane); };
 
   float out[DV / 8][4] = {};
   float largest[2] = {-INFINITY, -INFINITY}, sum[2] = {0.0f, 0.0f};
@@ -76,7 +74,7 @@ __global__ void __launch_bounds__(kQueryThreads, kQueryBlocks<T, DV>)
     }
     accumulate<DV>(out, S, v_tile, lane);
   };
-  for_keys(keys, place, everything, stages, walk, K, V, d_qk, d_v, visit);
+  for_keys(keys, place, everything, stages, walk, K, V, d_qk, d_v, visit, ready);
 
   float inverse[2];
   int64_t rows[2];
@@ -104,7 +102,7 @@ void attention_forward(const Layout& layout, const AttentionShape& shape, const 
   with_widths<T>(shape, [&](auto DQK, auto DV) {
     constexpr int kQk = decltype(DQK)::value, kV = decltype(DV)::value;
     const auto kernel = forward_kernel<T, kQk, kV>;
-    const size_t bytes = allow_shared(kernel, kQueryStages<T> * sizeof(Stage<T, kQk, kV>));
+    const size_t bytes = allow_shared(kernel, kQueryStages * sizeof(Stage<T, kQk, kV>));
     kernel<<<blocks_of(layout), kQueryThreads, bytes, stream>>>(layout, most_tiles(layout), d_qk, d_v, keys,
                                                                 Q, K, V, O, lse);
   });

@@ -1,6 +1,5 @@
-// Which pairs of a tile may attend, on the device (TileKeys,
-// lib/ops/cuda/sparse_attention.h), and which keys or queries a tile has to
-// look at: of the thousands before it a few hundred, which are listed first.
+// Which pairs of a tile may attend, on the device (TileKeys, lib/ops/cuda/sparse_attention.h), and which keys
+// or queries a tile has to look at: of the thousands before it a few hundred, which are listed first.
 #pragma once
 
 #include "lib/ops/cuda/sparse_attention.h"
@@ -9,7 +8,7 @@
 namespace hax::ops::cuda {
 
 constexpr int kTile = 64;    // queries, and keys, of a tile
-constexpr int kSpan = 2048;  // positions that are listed together
+constexpr int kSpan = 1024;  // positions that are listed together
 constexpr int kSlots = 256;  // of a table of bins; a bin's slot is its number modulo kSlots
 
 // One query as the tests see it.
@@ -34,8 +33,8 @@ __device__ __forceinline__ bool may_attend(int i, uint32_t query_code, int j, ui
   return static_cast<uint32_t>(i - j) < life || key_code - query_code < width;
 }
 
-// The tile of a block: blocks of all sequences with tile `tiles - 1` come
-// first, as those have the most work, or with tile 0 if `from_first`.
+// The tile of a block: blocks of all sequences with tile `tiles - 1` come first, as those have the most work,
+// or with tile 0 if `from_first`.
 struct Place {
   int64_t begin, end;  // rows of the sequence
   int n;               // its length
@@ -53,8 +52,7 @@ __device__ __forceinline__ Place place_of_block(const Layout& layout, int most_t
   return p;
 }
 
-// The smallest and the largest code that the tile's own side holds, or asks
-// for, in the bins of a slot.
+// The smallest and the largest code that the tile's own side holds, or asks for, in the bins of a slot.
 struct BinTable {
   uint32_t least[kSlots], most[kSlots];
 
@@ -74,10 +72,9 @@ struct BinTable {
   }
 };
 
-// The positions of [first, last), at most kSpan of them, that `wanted` holds
-// for, ascending, in list, less `first`; returns how many. wanted(p, load(p)):
-// the loads of several positions are on their way together. All threads of a
-// block of WARPS warps call it, and find it synchronised.
+// The positions of [first, last), at most kSpan of them, that `wanted` holds for, ascending, in list, less
+// `first`; returns how many. wanted(p, load(p)): the loads of several positions are on their way together.
+// All threads of a block of WARPS warps call it, and find it synchronised.
 template <int WARPS, class Load, class Wanted>
 __device__ __forceinline__ int list_positions(uint16_t* list, int* warp_counts, int first, int last,
                                               const Load& load, const Wanted& wanted) {

@@ -12,9 +12,11 @@ template <class T, int DV>
 constexpr int kQueryBlocks = sizeof(T) == 4 || DV > 128 ? 1
                              : DV > 64                  ? 3
                                                         : 4;
-// Stages of a block: the last holds its own rows, of bf16 only until they are in registers.
+// Stages that a block walks through, and all of its stages: the last holds the block's own rows, of bf16 only
+// until they are in registers.
 template <class T>
-constexpr int kQueryStages = sizeof(T) == 4 ? 3 : 2;
+constexpr int kWalkStages = sizeof(T) == 4 ? 2 : 3;
+constexpr int kQueryStages = 3;
 
 // The keys of a tile as the membership tests see them; position -1 and life 0: none.
 struct KeyColumns {
@@ -23,18 +25,20 @@ struct KeyColumns {
 };
 
 struct KeyWalk {
-  KeyColumns columns[2];
+  KeyColumns columns[kQueryStages];
   BinTable bins;  // of the codes that the queries ask for
   uint16_t list[kSpan];
   int warp_counts[kQueryThreads / 32];
 };
 
-// visit(K tile, V tile, columns) for the keys that a query of the block may
-// attend to, all of the sequence's with `everything`. All threads call it.
-template <class T, int DQK, int DV, class Visit>
+// visit(K tile, V tile, columns) for the keys that a query of the block may attend to, all of the sequence's
+// with `everything`. The block's own rows are on their way, as one group of copies; ready() runs once, before
+// any visit, when they have come. All threads call it.
+template <class T, int DQK, int DV, class Visit, class Ready>
 __device__ __forceinline__ void for_keys(const TileKeys& keys, const Place& place, bool everything,
                                          Stage<T, DQK, DV>* stages, KeyWalk& walk, Rows<const T> K,
-                                         Rows<const T> V, int d_qk, int d_v, const Visit& visit) {
+                                         Rows<const T> V, int d_qk, int d_v, const Visit& visit,
+                                         const Ready& ready) {
   const int i0 = place.tile * kTile, row = i0 + static_cast<int>(threadIdx.x);
   walk.bins.clear();
   __syncthreads();
@@ -58,7 +62,7 @@ __device__ __forceinline__ void for_keys(const TileKeys& keys, const Place& plac
       const int at = tile * kTile + r;
       return at < count ? span + walk.list[at] : -1;
     };
-    for_tiles(
+    for_tiles<kWalkStages<T>>(
         count,
         [&](int tile, int stage) {
           const auto key_row = [&](int r) {
@@ -75,7 +79,13 @@ __device__ __forceinline__ void for_keys(const TileKeys& keys, const Place& plac
             copy_word(&columns.code[r], code ? code + max(j, 0) : life, code && j >= 0);
           }
         },
-        [&](int, int stage) { visit(stages[stage].narrow, stages[stage].wide, walk.columns[stage]); });
+        [&](int, int stage) { visit(stages[stage].narrow, stages[stage].wide, walk.columns[stage]); },
+        [&] {
+          if (span > 0) return;
+          wait_copies<kWalkStages<T> - 1>();
+          __syncthreads();
+          ready();
+        });
   }
 }
 

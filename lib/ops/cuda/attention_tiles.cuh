@@ -10,7 +10,7 @@ namespace hax::ops::cuda {
 
 constexpr float kLog2E = 1.4426950408889634f;
 
-// The tiles that a block walks over lie in shared memory twice: one is read while the next arrives.
+// A tile that a block walks over; several are in shared memory, one is read while the next arrive.
 template <class T, int DQK, int DV>
 struct Stage {
   T narrow[kTile * (DQK + 8)];  // K, or Q
@@ -129,8 +129,13 @@ __device__ __forceinline__ void accumulate(float (&out)[D / 8][4], const float (
 #pragma unroll
     for (int i = 0; i < 4; ++i) a.set(i, P[2 * k + i / 2][i % 2 * 2], P[2 * k + i / 2][i % 2 * 2 + 1]);
 #pragma unroll
-    for (int n = 0; n < D / 8; ++n)
-      mma(out[n], a, load_b_transposed(B + k * 16 * (D + 8) + n * 8, D + 8, lane));
+    for (int n = 0; n < D / 8; ++n) {
+      // Tensor cores cut sums off where fp32 rounds, which would add up over thousands of steps.
+      float part[4] = {};
+      mma(part, a, load_b_transposed(B + k * 16 * (D + 8) + n * 8, D + 8, lane));
+#pragma unroll
+      for (int e = 0; e < 4; ++e) out[n][e] += part[e];
+    }
   }
 }
 
@@ -159,28 +164,30 @@ __device__ __forceinline__ void zero_unused_rows(const Layout& layout, T* out, i
     out[i] = from_float<T>(0.0f);
 }
 
-// Walks over the tiles of a list of `count` entries: fetch(tile, stage) starts
-// copies of a tile, and visit(tile, stage) reads them while the next tile
-// arrives. All threads of a block call it.
-template <class Fetch, class Visit>
-__device__ __forceinline__ void for_tiles(int count, const Fetch& fetch, const Visit& visit) {
+// Walks over the tiles of a list of `count` entries, in STAGES stages of shared memory: fetch(tile, stage)
+// starts copies of a tile, and visit(tile, stage) reads them while the next tiles arrive. ready() runs when
+// the first tiles are on their way and STAGES - 1 groups of copies are committed behind those of the caller.
+// All threads of a block call it, synchronised, and leave it so, with nothing on its way.
+template <int STAGES, class Fetch, class Visit, class Ready>
+__device__ __forceinline__ void for_tiles(int count, const Fetch& fetch, const Visit& visit,
+                                          const Ready& ready) {
   const int tiles = (count + kTile - 1) / kTile;
-  if (tiles > 0) {
-    fetch(0, 0);
+#pragma unroll
+  for (int tile = 0; tile < STAGES - 1; ++tile) {
+    if (tile < tiles) fetch(tile, tile);
     commit_copies();
   }
-  for (int tile = 0; tile < tiles; ++tile) {
-    __syncthreads();  // the other stage has been read
-    if (tile + 1 < tiles) {
-      fetch(tile + 1, (tile + 1) % 2);
-      commit_copies();
-      wait_copies<1>();
-    } else {
-      wait_copies<0>();
-    }
-    __syncthreads();
-    visit(tile, tile % 2);
+  ready();
+  for (int tile = 0, stage = 0, ahead = STAGES - 1; tile < tiles; ++tile) {
+    wait_copies<STAGES - 2>();
+    __syncthreads();  // the tile is here, and that before it has been read
+    if (tile + STAGES - 1 < tiles) fetch(tile + STAGES - 1, ahead);
+    commit_copies();
+    visit(tile, stage);
+    stage = stage + 1 < STAGES ? stage + 1 : 0;
+    ahead = ahead + 1 < STAGES ? ahead + 1 : 0;
   }
+  wait_copies<0>();
   __syncthreads();
 }
 

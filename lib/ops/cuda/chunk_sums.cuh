@@ -30,15 +30,25 @@ __device__ __forceinline__ Chunk chunk_of_block(const Layout& layout) {
   return c;
 }
 
-// visit(p, f) for all positions of a chunk and all features, neighbouring threads at neighbouring features.
-template <class Visit>
-__device__ __forceinline__ void for_chunk(int features, const Visit& visit) {
+constexpr int kBatch = 8;  // loads that a thread has on their way together
+
+// store(p, f, load(p, f)) for all positions of a chunk and all features, neighbouring threads at neighbouring
+// features.
+template <class Load, class Store>
+__device__ __forceinline__ void for_chunk(int features, const Load& load, const Store& store) {
   const int across = min(features, kChunkThreads), down = kChunkThreads / across;
   const int first = static_cast<int>(threadIdx.x) / across;
   if (first >= down) return;
   for (int f = static_cast<int>(threadIdx.x) % across; f < features; f += across) {
-#pragma unroll 8
-    for (int p = first; p < kChunk; p += down) visit(p, f);
+    for (int p0 = first; p0 < kChunk; p0 += kBatch * down) {
+      float values[kBatch];
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) values[i] = p0 + i * down < kChunk ? load(p0 + i * down, f) : 0.0f;
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        if (p0 + i * down < kChunk) store(p0 + i * down, f, values[i]);
+      }
+    }
   }
 }
 
@@ -46,11 +56,13 @@ __device__ __forceinline__ void for_chunk(int features, const Visit& visit) {
 template <class T>
 __device__ __forceinline__ void load_chunk(float* x, Rows<const T> A, Rows<const T> B, const Chunk& chunk,
                                            int d, int features) {
-  for_chunk(features, [&](int p, int f) {
-    const Rows<const T>& from = f < d ? A : B;
-    x[p * (features + 1) + f] =
-        p < chunk.n ? to_float(from.data[(chunk.first + p) * from.stride + (f < d ? f : f - d)]) : 0.0f;
-  });
+  for_chunk(
+      features,
+      [&](int p, int f) {
+        const T* from = f < d ? A.data + f : B.data + f - d;
+        return p < chunk.n ? to_float(from[(chunk.first + p) * (f < d ? A.stride : B.stride)]) : 0.0f;
+      },
+      [&](int p, int f, float value) { x[p * (features + 1) + f] = value; });
 }
 
 // sums (batch, chunks, features): of the columns of A (and B).
@@ -79,28 +91,40 @@ __device__ __forceinline__ float sum_of_chunks(const float* __restrict__ sums, i
   return sum;
 }
 
-// Running sums of the chunk's features, visit(p, f, sum up to p), one thread a feature and segment of the
-// chunk. partial (kChunkThreads) in shared memory. All threads call it.
-template <class Visit>
-__device__ __forceinline__ void running_sums(const float* x, float* partial, const float* __restrict__ sums,
-                                             int n, int features, const Visit& visit) {
-  const int segments = max(1, kChunkThreads / features), each = (kChunk + segments - 1) / segments;
+// Running sums of the chunk's features in place: x[p, f] becomes value(p, x[p, f], sum up to p), one thread a
+// feature and segment of the chunk. partial (kChunkThreads) in shared memory. All threads call it.
+template <class Value>
+__device__ __forceinline__ void running_sums(float* x, float* partial, const float* __restrict__ sums,
+                                             int features, const Value& value) {
+  const int segments = max(1, kChunkThreads / features),
+            each = (kChunk / kBatch + segments - 1) / segments * kBatch;
   for (int f0 = 0; f0 < features; f0 += kChunkThreads) {
     const int f = f0 + threadIdx.x % min(features, kChunkThreads),
               segment = threadIdx.x / min(features, kChunkThreads);
     const bool real = f < features && segment < segments;
-    const int first = segment * each, last = min(first + each, n);
+    const int first = segment * each, last = min(first + each, kChunk);
     float sum = 0.0f;
-    for (int p = first; real && p < last; ++p) sum += x[p * (features + 1) + f];
+    for (int p0 = first; real && p0 < last; p0 += kBatch) {
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) sum += x[(p0 + i) * (features + 1) + f];
+    }
     __syncthreads();
     partial[threadIdx.x] = sum;
     __syncthreads();
     if (!real) continue;
     float running = sum_of_chunks(sums, features, f, static_cast<int>(blockIdx.x));
     for (int s = 0; s < segment; ++s) running += partial[s * features + f - f0];
-    for (int p = first; p < last; ++p) {
-      running += x[p * (features + 1) + f];
-      visit(p, f, running);
+    for (int p0 = first; p0 < last; p0 += kBatch) {
+      float values[kBatch];
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) values[i] = x[(p0 + i) * (features + 1) + f];
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        running += values[i];
+        values[i] = value(p0 + i, values[i], running);
+      }
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) x[(p0 + i) * (features + 1) + f] = values[i];
     }
   }
   __syncthreads();

@@ -44,6 +44,29 @@ __device__ __forceinline__ void hidden(uint32_t (&in)[D / 16][4], const bf16* W,
   }
 }
 
+// store(i, load(i)) for i in [0, N), a batch of a thread's loads on their way together.
+template <int N, class Load, class Store>
+__device__ __forceinline__ void load_elements(const Load& load, const Store& store) {
+  constexpr int kBatch = 8;
+  static_assert(N % kScoreThreads == 0);
+  for (int i0 = threadIdx.x; i0 < N; i0 += kBatch * kScoreThreads) {
+    bf16 values[kBatch];
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) {
+      if (i0 + k * kScoreThreads < N) values[k] = load(i0 + k * kScoreThreads);
+    }
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) {
+      if (i0 + k * kScoreThreads < N) store(i0 + k * kScoreThreads, values[k]);
+    }
+  }
+}
+template <int D, class W>
+__device__ __forceinline__ void load_matrix(bf16* to, const W* from) {
+  load_elements<D * D>([&](int i) { return from_float<bf16>(to_float(from[i])); },
+                       [&](int i, bf16 value) { to[i / D * (D + 8) + i % D] = value; });
+}
+
 // D = 2 d; S, W: types of summaries, and of weights and scores.
 template <int D, class S, class W>
 __global__ void __launch_bounds__(kScoreThreads)
@@ -59,26 +82,21 @@ __global__ void __launch_bounds__(kScoreThreads)
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kScoreRows;
   const int64_t used = layout.cu_seqlens[layout.batch];
   if (first >= used) return;
-#pragma unroll 16
-  for (int i = threadIdx.x; i < D * D; i += kScoreThreads) {
-    W1[i / D * (D + 8) + i % D] = from_float<bf16>(to_float(weights.w1[i]));
-    W2[i / D * (D + 8) + i % D] = from_float<bf16>(to_float(weights.w2[i]));
-  }
+  load_matrix<D>(W1, weights.w1);
+  load_matrix<D>(W2, weights.w2);
   for (int i = threadIdx.x; i < D; i += kScoreThreads) {
     b1[i] = to_float(weights.b1[i]);
     b2[i] = to_float(weights.b2[i]);
     w3[i] = to_float(weights.w3[i]);
   }
-#pragma unroll 16
-  for (int i = threadIdx.x; i < kScoreRows * D; i += kScoreThreads) {
+  const auto element = [&](int i) {
     const int64_t row = first + i / D;
     const int c = i % D;
-    bf16 value = __float2bfloat16_rn(0.0f);
-    if (row < used)
-      value = c < D / 2 ? K.data[row * K.stride + c]
-                        : from_float<bf16>(to_float(summary.data[row * summary.stride + c - D / 2]));
-    x[i / D * (D + 8) + c] = value;
-  }
+    if (row >= used) return from_float<bf16>(0.0f);
+    return c < D / 2 ? K.data[row * K.stride + c]
+                     : from_float<bf16>(to_float(summary.data[row * summary.stride + c - D / 2]));
+  };
+  load_elements<kScoreRows * D>(element, [&](int i, bf16 value) { x[i / D * (D + 8) + i % D] = value; });
   __syncthreads();
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   uint32_t in[D / 16][4];

@@ -11,19 +11,29 @@ namespace {
 
 static_assert(2 * kChunk == kChunkThreads, "a thread a key and a thread a query of the chunk");
 
-// The bin of x (d); projections are rounded to T.
+constexpr int kTogether = 8;  // projections that a thread makes at once
+
+// Columns of the matrix in shared memory: h, and zeros up to a multiple of kTogether.
+__host__ __device__ constexpr int padded_bits(int h) { return (h + kTogether - 1) / kTogether * kTogether; }
+
+// The bin of x (d) by R (d, padded_bits(h)), 16-byte aligned; projections are rounded to T.
 template <class T>
 __device__ __forceinline__ int bin_of(const float* x, const float* R, int d, int h, bool sign) {
-  constexpr int kTogether = 8;
+  const int columns = padded_bits(h);
   int bin = 0;
   float best = -INFINITY;
   for (int b0 = 0; b0 < h; b0 += kTogether) {
     float projection[kTogether] = {};
+#pragma unroll 4
     for (int k = 0; k < d; ++k) {
       const float value = x[k];
 #pragma unroll
-      for (int b = 0; b < kTogether; ++b) {
-        if (b0 + b < h) projection[b] = fmaf(value, R[k * h + b0 + b], projection[b]);
+      for (int b = 0; b < kTogether; b += 4) {
+        const float4 r = *reinterpret_cast<const float4*>(R + k * columns + b0 + b);
+        projection[b] = fmaf(value, r.x, projection[b]);
+        projection[b + 1] = fmaf(value, r.y, projection[b + 1]);
+        projection[b + 2] = fmaf(value, r.z, projection[b + 2]);
+        projection[b + 3] = fmaf(value, r.w, projection[b + 3]);
       }
     }
 #pragma unroll
@@ -80,13 +90,15 @@ __global__ void __launch_bounds__(kChunkThreads)
                 const float* __restrict__ R_in, const float* __restrict__ sums,
                 const float* __restrict__ squares, int64_t* __restrict__ query_bin,
                 int64_t* __restrict__ key_bin) {
-  extern __shared__ float shared[];
+  extern __shared__ __align__(16) float shared[];
   __shared__ float partial[kChunkThreads];
   const int d = static_cast<int>(shape.d), h = static_cast<int>(shape.h), features = 2 * d;
-  float *x = shared, *R = x + kChunk * (features + 1), *mean = R + d * h, *norm = mean + features;
+  const int columns = padded_bits(h);
+  float *R = shared, *x = R + d * columns, *mean = x + kChunk * (features + 1), *norm = mean + features;
   const Chunk chunk = chunk_of_block(layout);
   if (chunk.n <= 0) return;
-  for (int i = threadIdx.x; i < d * h; i += kChunkThreads) R[i] = rounded<W>(R_in[i]);
+  for (int i = threadIdx.x; i < d * columns; i += kChunkThreads)
+    R[i] = i % columns < h ? rounded<W>(R_in[i / columns * h + i % columns]) : 0.0f;
   load_chunk(x, K, Q, chunk, d, features);
   if (centring == HashCentring::whole_sequence) {
     const auto length = static_cast<float>(shape.padded_length);
@@ -100,17 +112,17 @@ __global__ void __launch_bounds__(kChunkThreads)
   }
   __syncthreads();
   if (centring == HashCentring::running_mean) {
-    running_sums(x, partial, sums, chunk.n, features, [&](int p, int f, float sum) {
-      x[p * (features + 1) + f] -= sum / static_cast<float>(chunk.position + p + 1);
+    running_sums(x, partial, sums, features, [&](int p, float value, float sum) {
+      return value - sum / static_cast<float>(chunk.position + p + 1);
     });
   } else if (centring == HashCentring::whole_sequence) {
-    for_chunk(features, [&](int p, int f) {
-      float& value = x[p * (features + 1) + f];
-      value = rounded<W>(rounded<W>(value - mean[f]) / norm[f]);
-    });
+    for_chunk(
+        features,
+        [&](int p, int f) { return rounded<W>(rounded<W>(x[p * (features + 1) + f] - mean[f]) / norm[f]); },
+        [&](int p, int f, float value) { x[p * (features + 1) + f] = value; });
     __syncthreads();
   }
-  const int p = threadIdx.x / 2, side = threadIdx.x % 2;
+  const int p = threadIdx.x % kChunk, side = threadIdx.x / kChunk;
   if (p >= chunk.n) return;
   (side == 0 ? key_bin : query_bin)[chunk.first + p] =
       bin_of<W>(x + p * (features + 1) + side * d, R, d, h, shape.sign);
@@ -132,14 +144,14 @@ __global__ void __launch_bounds__(kPairThreads)
   __syncthreads();
   const uint32_t key = bins[p];
   int before = 0, seen = 0;
-  for (int i = 0; i < p0; i += 4) {
-    const uint4 v = *reinterpret_cast<const uint4*>(bins + i);
-    before += (v.x == key) + (v.y == key) + (v.z == key) + (v.w == key);
-    seen += (v.x == query) + (v.y == query) + (v.z == query) + (v.w == query);
+  for (int i = 0; i < p0; i += 32) {
+    before += count_32(bins + i, [&](uint32_t v) { return v == key; });
+    seen += count_32(bins + i, [&](uint32_t v) { return v == query; });
   }
-  for (int i = p0; i <= p; ++i) {
-    before += i < p && bins[i] == key;
-    seen += bins[i] == query;
+#pragma unroll
+  for (int i = 0; i < 32; ++i) {
+    before += p0 + i < p && bins[p0 + i] == key;
+    seen += p0 + i <= p && bins[p0 + i] == query;
   }
   if (p >= n) return;
   rank[begin + p] = before;
@@ -205,7 +217,8 @@ void lsh(const Layout& layout, const LshShape& shape, HashCentring centring, Row
         layout, d, static_cast<float>(shape.padded_length), K, Q, sums, squares);
     check_launch("lsh's squares", text);
   }
-  const size_t bytes = sizeof(float) * (kChunk * (features + 1) + d * shape.h + 2 * features);
+  const int64_t columns = padded_bits(static_cast<int>(shape.h));
+  const size_t bytes = sizeof(float) * (kChunk * (features + 1) + d * columns + 2 * features);
   const auto hash = whole ? hash_kernel<T, T> : hash_kernel<T, float>;
   if (bytes > 40 * 1024)
     cudaFuncSetAttribute(hash, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));

@@ -18,16 +18,16 @@ inline size_t pairs_bytes(const Layout& layout) {
   return sizeof(uint32_t) * static_cast<size_t>(ceil_div(layout.max_seqlen, kPairThreads) + 1) * kPairThreads;
 }
 
-// For how many of numbers [first, last), both multiples of 4, does it hold?
+// For how many of 32 numbers, 16-byte aligned, does it hold?
 template <class Holds>
-__device__ __forceinline__ int count_pairs(const uint32_t* numbers, int first, int last, const Holds& holds) {
-  int count = 0;
-#pragma unroll 2
-  for (int i = first; i < last; i += 4) {
-    const uint4 v = *reinterpret_cast<const uint4*>(numbers + i);
-    count += holds(v.x) + holds(v.y) + holds(v.z) + holds(v.w);
+__device__ __forceinline__ int count_32(const uint32_t* numbers, const Holds& holds) {
+  int counts[4] = {};
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const uint4 v = reinterpret_cast<const uint4*>(numbers)[i];
+    counts[i % 4] += (holds(v.x) + holds(v.y)) + (holds(v.z) + holds(v.w));
   }
-  return count;
+  return (counts[0] + counts[1]) + (counts[2] + counts[3]);
 }
 
 // How many of `numbers` come before position p with `own`, larger numbers first and earlier ones first among
@@ -38,10 +38,11 @@ __device__ __forceinline__ int place_in_order(const uint32_t* numbers, int n, in
   const int p0 = p - static_cast<int>(threadIdx.x) % 32, after = p0 + 32;
   int place = 0;
   for (int i = 0; i < p0 && __any_sync(0xffffffffu, place < enough); i += 32)
-    place += count_pairs(numbers, i, i + 32, [&](uint32_t v) { return v >= own; });
-  for (int i = p0; i < after; ++i) place += i < p ? numbers[i] >= own : numbers[i] > own;
+    place += count_32(numbers + i, [&](uint32_t v) { return v >= own; });
+#pragma unroll
+  for (int i = 0; i < 32; ++i) place += p0 + i < p ? numbers[p0 + i] >= own : numbers[p0 + i] > own;
   for (int i = after; i < n && __any_sync(0xffffffffu, place < enough); i += 32)
-    place += count_pairs(numbers, i, i + 32, [&](uint32_t v) { return v > own; });
+    place += count_32(numbers + i, [&](uint32_t v) { return v > own; });
   return place;
 }
 

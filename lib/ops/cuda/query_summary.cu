@@ -1,6 +1,6 @@
-// Query summaries. `causal`: running sums by chunks. `paper`: sums whose every
-// partial sum is rounded have one order, so one block takes a sequence: a thread a feature adds up a tile of
-// positions while the others bring the next; when the norms are known, all divide.
+// Query summaries. `causal`: running sums by chunks. `paper`: sums whose every partial sum is rounded have
+// one order, so one block takes a sequence: a thread a feature adds up a tile of positions while the others
+// bring the next; when the norms are known, all divide.
 #include "lib/ops/cuda/chunk_sums.cuh"
 #include "lib/ops/cuda/key_selection.h"
 
@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(kChunkThreads)
   if (chunk.n <= 0) return;
   load_chunk(x, Q, Q, chunk, d, d);
   __syncthreads();
-  running_sums(x, partial, sums, chunk.n, d, [&](int p, int f, float sum) { x[p * (d + 1) + f] = sum; });
+  running_sums(x, partial, sums, d, [](int, float, float sum) { return sum; });
   if (static_cast<int>(threadIdx.x) < chunk.n) {
     const float* own = x + threadIdx.x * (d + 1);
     float square = 0.0f;
@@ -25,12 +25,17 @@ __global__ void __launch_bounds__(kChunkThreads)
     inverse[threadIdx.x] = 1.0f / fmaxf(sqrtf(square), 1e-12f);
   }
   __syncthreads();
-  for_chunk(d, [&](int p, int f) {
-    if (p < chunk.n) summary[(chunk.first + p) * d + f] = x[p * (d + 1) + f] * inverse[p];
-  });
+  for_chunk(
+      d, [&](int p, int f) { return x[p * (d + 1) + f] * inverse[p]; },
+      [&](int p, int f, float value) {
+        if (p < chunk.n) summary[(chunk.first + p) * d + f] = value;
+      });
 }
 
-constexpr int kPaperRows = 32, kPaperThreads = 512;  // positions of a tile; half of the threads may add up
+constexpr int kPaperThreads = 512;  // at most half of them add up
+
+// Positions of a tile.
+__host__ __device__ constexpr int paper_rows(int d) { return d <= 64 ? 128 : d <= 128 ? 64 : 32; }
 
 __device__ __forceinline__ float add(float a, float b) { return a + b; }
 __device__ __forceinline__ __nv_bfloat16 add(__nv_bfloat16 a, __nv_bfloat16 b) { return __hadd(a, b); }
@@ -39,40 +44,51 @@ template <class T>
 __global__ void __launch_bounds__(kPaperThreads)
     paper_kernel(Layout layout, int d, Rows<const T> Q, float padded_length, T* __restrict__ summary) {
   extern __shared__ __align__(16) unsigned char shared_bytes[];
-  T* tiles = reinterpret_cast<T*>(shared_bytes);  // (2, kPaperRows, d)
+  T* tiles = reinterpret_cast<T*>(shared_bytes);  // (2, paper_rows(d), d)
   __shared__ float norms[kSummaryWidest];
   const int64_t begin = layout.cu_seqlens[blockIdx.x];
-  const int n = static_cast<int>(layout.cu_seqlens[blockIdx.x + 1] - begin);
+  const int n = static_cast<int>(layout.cu_seqlens[blockIdx.x + 1] - begin), rows = paper_rows(d);
   const int adders = (d + 31) / 32 * 32, helpers = kPaperThreads - adders;
   const bool helps = threadIdx.x >= adders, adds = threadIdx.x < d;
   T* out = summary + begin * d;
   const auto bring = [&](int tile) {
-    for (int i = static_cast<int>(threadIdx.x) - adders; i < kPaperRows * d; i += helpers) {
-      const int p = tile * kPaperRows + i / d;
-      tiles[tile % 2 * kPaperRows * d + i] =
-          p < n ? Q.data[(begin + p) * Q.stride + i % d] : from_float<T>(0.0f);
+    T* to = tiles + tile % 2 * rows * d;
+    for (int i0 = static_cast<int>(threadIdx.x) - adders; i0 < rows * d; i0 += kBatch * helpers) {
+      T values[kBatch];
+#pragma unroll
+      for (int k = 0; k < kBatch; ++k) {
+        const int i = i0 + k * helpers, p = tile * rows + i / d;
+        values[k] = from_float<T>(0.0f);
+        if (i < rows * d && p < n) values[k] = Q.data[(begin + p) * Q.stride + i % d];
+      }
+#pragma unroll
+      for (int k = 0; k < kBatch; ++k) {
+        if (i0 + k * helpers < rows * d) to[i0 + k * helpers] = values[k];
+      }
     }
   };
   if (helps) bring(0);
   __syncthreads();
   T sum = from_float<T>(0.0f);
   float square = 0.0f;
-  for (int tile = 0; tile * kPaperRows < n; ++tile) {
+  for (int tile = 0; tile * rows < n; ++tile) {
     if (helps) bring(tile + 1);
     if (adds) {
-      const T* x = tiles + tile % 2 * kPaperRows * d + threadIdx.x;
-      const int rows = min(kPaperRows, n - tile * kPaperRows);
-      T* to = out + static_cast<int64_t>(tile) * kPaperRows * d + threadIdx.x;
-      const auto next = [&](int p) {
-        sum = add(sum, x[p * d]);
-        square = fmaf(to_float(sum), to_float(sum), square);
-        to[p * d] = sum;
-      };
-      if (rows == kPaperRows) {
+      const T* x = tiles + tile % 2 * rows * d + threadIdx.x;
+      T* to = out + static_cast<int64_t>(tile) * rows * d + threadIdx.x;
+      const int here = min(rows, n - tile * rows);
+      for (int p0 = 0; p0 < here; p0 += kBatch) {
+        T values[kBatch];
 #pragma unroll
-        for (int p = 0; p < kPaperRows; ++p) next(p);
-      } else {
-        for (int p = 0; p < rows; ++p) next(p);
+        for (int k = 0; k < kBatch; ++k) values[k] = x[(p0 + k) * d];  // zeros behind the end
+#pragma unroll
+        for (int k = 0; k < kBatch; ++k) values[k] = sum = add(sum, values[k]);
+#pragma unroll
+        for (int k = 0; k < kBatch; ++k) {
+          if (p0 + k >= here) continue;
+          square = fmaf(to_float(values[k]), to_float(values[k]), square);
+          to[(p0 + k) * d] = values[k];
+        }
       }
     }
     __syncthreads();
@@ -83,9 +99,19 @@ __global__ void __launch_bounds__(kPaperThreads)
     norms[threadIdx.x] = fmaxf(rounded<T>(sqrtf(square)), 1e-12f);
   }
   __syncthreads();
-#pragma unroll 4
-  for (int64_t i = threadIdx.x; i < static_cast<int64_t>(n) * d; i += kPaperThreads)
-    out[i] = from_float<T>(to_float(out[i]) / norms[i % d]);
+  const int64_t all = static_cast<int64_t>(n) * d;
+  for (int64_t i0 = threadIdx.x; i0 < all; i0 += kBatch * kPaperThreads) {
+    float values[kBatch];
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) {
+      const int64_t i = i0 + k * kPaperThreads;
+      values[k] = i < all ? to_float(out[i]) / norms[i % d] : 0.0f;
+    }
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) {
+      if (i0 + k * kPaperThreads < all) out[i0 + k * kPaperThreads] = from_float<T>(values[k]);
+    }
+  }
 }
 
 }  // namespace
@@ -111,7 +137,7 @@ void query_summary_causal(const Layout& layout, int64_t d_in, Rows<const T> Q, f
 template <class T>
 void query_summary_paper(const Layout& layout, int64_t d, int64_t padded_length, Rows<const T> Q, T* summary,
                          cudaStream_t stream) {
-  const size_t bytes = 2 * kPaperRows * d * sizeof(T);
+  const size_t bytes = 2 * paper_rows(static_cast<int>(d)) * d * sizeof(T);
   if (bytes > 40 * 1024)
     cudaFuncSetAttribute(paper_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                          static_cast<int>(bytes));

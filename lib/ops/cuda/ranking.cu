@@ -42,16 +42,16 @@ __global__ void __launch_bounds__(kTargetWarps * 32)
 
 // The same for bf16 on tensor cores: a block takes 32 keys of a sequence, each of its warps 16 queries in
 // turn; keys are the rows of the product, so that a key's sum stays in its lanes.
-constexpr int kTargetKeys = 32, kTargetQueries = 16;
+constexpr int kTargetKeys = 32, kTargetQueries = 16, kTileWarps = 16;
 
 __device__ __forceinline__ uint32_t load_word(const bf16* p) { return *reinterpret_cast<const uint32_t*>(p); }
 
 template <int D, class Y>
-__global__ void __launch_bounds__(kTargetWarps * 32)
+__global__ void __launch_bounds__(kTileWarps * 32)
     targets_by_tiles_kernel(Layout layout, int k, Rows<const bf16> Q, Rows<const bf16> K,
                             const int64_t* __restrict__ sampled, const int64_t* __restrict__ pad_queries,
                             Y* __restrict__ targets) {
-  __shared__ float sums[kTargetWarps][kTargetKeys];
+  __shared__ float sums[kTileWarps][kTargetKeys];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, c = lane % 4 * 2;
   const int64_t begin = layout.cu_seqlens[blockIdx.y], n = layout.cu_seqlens[blockIdx.y + 1] - begin;
   const int64_t first = static_cast<int64_t>(blockIdx.y) * k + blockIdx.x * kTargetKeys;
@@ -71,17 +71,30 @@ __global__ void __launch_bounds__(kTargetWarps * 32)
     }
   }
   float sum[4] = {};
-  for (int64_t i0 = warp * kTargetQueries; i0 < n; i0 += kTargetWarps * kTargetQueries) {
+  const auto load = [&](uint32_t(&b)[2][D / 16][2], int64_t i0) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int64_t q0 = i0 + 8 * half, query = q0 + g;
-      float dots[2][4] = {};
+      const int64_t query = i0 + 8 * half + g;
 #pragma unroll
       for (int d = 0; d < D / 16; ++d) {
         const bf16* row = Q.data + (begin + query) * Q.stride + d * 16 + c;
-        const uint32_t b0 = query < n ? load_word(row) : 0, b1 = query < n ? load_word(row + 8) : 0;
-        mma(dots[0], a[0][d], b0, b1);
-        mma(dots[1], a[1][d], b0, b1);
+        b[half][d][0] = query < n ? load_word(row) : 0;
+        b[half][d][1] = query < n ? load_word(row + 8) : 0;
+      }
+    }
+  };
+  uint32_t now[2][D / 16][2], next[2][D / 16][2];
+  load(now, warp * kTargetQueries);
+  for (int64_t i0 = warp * kTargetQueries; i0 < n; i0 += kTileWarps * kTargetQueries) {
+    load(next, i0 + kTileWarps * kTargetQueries);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int64_t q0 = i0 + 8 * half;
+      float dots[2][4] = {};
+#pragma unroll
+      for (int d = 0; d < D / 16; ++d) {
+        mma(dots[0], a[0][d], now[half][d][0], now[half][d][1]);
+        mma(dots[1], a[1][d], now[half][d][0], now[half][d][1]);
       }
 #pragma unroll
       for (int r = 0; r < 4; ++r) {
@@ -90,6 +103,14 @@ __global__ void __launch_bounds__(kTargetWarps * 32)
           const int64_t i = q0 + c + e;
           if (i < n && i >= place[r]) sum[r] += rounded<Y>(sigmoid(rounded<Y>(dots[r / 2][r % 2 * 2 + e])));
         }
+      }
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int d = 0; d < D / 16; ++d) {
+        now[half][d][0] = next[half][d][0];
+        now[half][d][1] = next[half][d][1];
       }
     }
   }
@@ -104,7 +125,7 @@ __global__ void __launch_bounds__(kTargetWarps * 32)
   const int64_t j = sampled[first + threadIdx.x];
   float total = 0.0f;
   if (j >= 0) {
-    for (int w = 0; w < kTargetWarps; ++w) total += sums[w][threadIdx.x];
+    for (int w = 0; w < kTileWarps; ++w) total += sums[w][threadIdx.x];
     total += 0.5f * static_cast<float>(max(n + pad_queries[blockIdx.y] - max(n, j), int64_t{0}));
   }
   targets[first + threadIdx.x] = from_float<Y>(total);
@@ -133,37 +154,48 @@ __global__ void __launch_bounds__(kFeatureThreads)
 
 // ---- ranking loss: a block a sequence; then one block for the mean
 
+constexpr int kLossThreads = 256, kTogether = 8;  // threads that share a key's pairs
+
 template <class S, class Y>
-__global__ void pairs_kernel(int k, const S* __restrict__ scores, const Y* __restrict__ targets,
-                             const bool* __restrict__ valid, float* __restrict__ sums,
-                             float* __restrict__ pairs, float* __restrict__ slopes) {
-  extern __shared__ float shared[];  // (k) scores, (k) targets; then (blockDim) losses
-  float *s = shared, *y = shared + k, *partial = shared + 2 * k;
+__global__ void __launch_bounds__(kLossThreads)
+    pairs_kernel(int k, const S* __restrict__ scores, const Y* __restrict__ targets,
+                 const bool* __restrict__ valid, float* __restrict__ sums, float* __restrict__ pairs,
+                 float* __restrict__ slopes) {
+  extern __shared__ float shared[];  // (k) scores, (k) targets, (k) valid
+  __shared__ float partial[kLossThreads / 32];
+  float *s = shared, *y = s + k, *v = y + k;
   const int64_t base = static_cast<int64_t>(blockIdx.x) * k;
-  for (int j = threadIdx.x; j < k; j += blockDim.x) {
-    s[j] = to_float(scores[base + j]);
-    y[j] = to_float(targets[base + j]);
-  }
-  __syncthreads();
   int count = 0;
-  for (int j = 0; j < k; ++j) count += valid[base + j];
-  float loss = 0.0f;
-  for (int j = threadIdx.x; j < k; j += blockDim.x) {
-    float slope = 0.0f;
-    for (int l = 0; l < k && valid[base + j]; ++l) {
-      if (!valid[base + l]) continue;
-      const float x = rounded<S>(s[j] - s[l]);
-      const float t = 0.5f * ((y[j] > y[l] ? 1.0f : 0.0f) + (y[j] >= y[l] ? 1.0f : 0.0f));
-      loss += fmaxf(x, 0.0f) - x * t + log1pf(__expf(-fabsf(x)));
-      slope += sigmoid(x) - t;
+  for (int j0 = 0; j0 < k; j0 += kLossThreads) {
+    const int j = j0 + static_cast<int>(threadIdx.x);
+    if (j < k) {
+      s[j] = to_float(scores[base + j]);
+      y[j] = to_float(targets[base + j]);
+      v[j] = valid[base + j] ? 1.0f : 0.0f;
     }
-    slopes[base + j] = 2.0f * slope;  // the pair (l, j) pulls at s_j as (j, l) does
+    count += __syncthreads_count(j < k && valid[base + j]);
   }
-  partial[threadIdx.x] = loss;
+  float loss = 0.0f;
+  for (int j0 = 0; j0 < k; j0 += kLossThreads / kTogether) {
+    const int j = j0 + static_cast<int>(threadIdx.x) / kTogether;
+    float slope = 0.0f;
+    for (int l = static_cast<int>(threadIdx.x) % kTogether; j < k && l < k; l += kTogether) {
+      const float x = rounded<S>(s[j] - s[l]), weight = v[j] * v[l];
+      const float t = 0.5f * ((y[j] > y[l] ? 1.0f : 0.0f) + (y[j] >= y[l] ? 1.0f : 0.0f));
+      loss += weight * (fmaxf(x, 0.0f) - x * t + log1pf(__expf(-fabsf(x))));
+      slope += weight * (sigmoid(x) - t);
+    }
+#pragma unroll
+    for (int step = kTogether / 2; step > 0; step /= 2) slope += __shfl_xor_sync(0xffffffffu, slope, step);
+    // The pair (l, j) pulls at s_j as (j, l) does.
+    if (j < k && threadIdx.x % kTogether == 0) slopes[base + j] = 2.0f * slope;
+  }
+  loss = warp_sum(loss);
+  if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = loss;
   __syncthreads();
   if (threadIdx.x == 0) {
     float sum = 0.0f;
-    for (int i = 0; i < blockDim.x; ++i) sum += partial[i];
+    for (const float part : partial) sum += part;
     sums[blockIdx.x] = sum;
     pairs[blockIdx.x] = static_cast<float>(count) * static_cast<float>(count);
   }
@@ -217,8 +249,8 @@ void ranking_targets(const Layout& layout, int64_t d, int64_t k, Rows<const T> Q
       const auto kernel = d == 16   ? targets_by_tiles_kernel<16, Y>
                           : d == 32 ? targets_by_tiles_kernel<32, Y>
                                     : targets_by_tiles_kernel<64, Y>;
-      kernel<<<tiles, kTargetWarps * 32, 0, stream>>>(layout, static_cast<int>(k), Q, K, sampled, pad_queries,
-                                                      targets);
+      kernel<<<tiles, kTileWarps * 32, 0, stream>>>(layout, static_cast<int>(k), Q, K, sampled, pad_queries,
+                                                    targets);
       check_launch("ranking_targets", sequences_text(layout, k));
       return;
     }
@@ -232,8 +264,7 @@ void ranking_targets(const Layout& layout, int64_t d, int64_t k, Rows<const T> Q
 template <class S, class Y>
 void ranking_loss(int64_t batch, int64_t k, const S* scores, const Y* targets, const bool* valid, float* loss,
                   float* slopes, float* scratch, cudaStream_t stream) {
-  constexpr int kBlock = 64;
-  pairs_kernel<<<static_cast<unsigned>(batch), kBlock, (2 * k + kBlock) * sizeof(float), stream>>>(
+  pairs_kernel<<<static_cast<unsigned>(batch), kLossThreads, 3 * k * sizeof(float), stream>>>(
       static_cast<int>(k), scores, targets, valid, scratch, scratch + batch, slopes);
   check_launch("ranking_loss", "sequences " + std::to_string(batch) + ", k " + std::to_string(k));
   mean_kernel<<<1, 1024, 0, stream>>>(static_cast<int>(batch), static_cast<int>(k), scratch, scratch + batch,

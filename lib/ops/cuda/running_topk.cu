@@ -37,18 +37,26 @@ __global__ void __launch_bounds__(kPairThreads)
   const int p0 = p - static_cast<int>(threadIdx.x) % 32;
   int left = k;  // keys that have yet to beat this one
   for (int i = 0; i < p0 && __any_sync(0xffffffffu, left > 0); i += 32)
-    left -= count_pairs(numbers, i, i + 32, [&](uint32_t v) { return v >= own; });
-  for (int i = p0; i < p; ++i) left -= numbers[i] >= own;
-  int by = left > 0 ? n : p;
-  for (int i = p0; i < n && __any_sync(0xffffffffu, left > 0); i += 4) {
-    const uint4 v = *reinterpret_cast<const uint4*>(numbers + i);
-    const uint32_t each[4] = {v.x, v.y, v.z, v.w};
+    left -= count_32(numbers + i, [&](uint32_t v) { return v >= own; });
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const bool beats = each[e] > own && i + e > p;
-      if (beats && left == 1) by = i + e;
-      left -= beats;
+  for (int i = 0; i < 32; ++i) left -= p0 + i < p && numbers[p0 + i] >= own;
+  int by = left > 0 ? n : p;
+  // Counts of 32 positions at a time; where the last of the keys that beat this one is among them, one by
+  // one.
+  for (int i = p0; i < n && __any_sync(0xffffffffu, left > 0); i += 32) {
+    int beat = 0;
+    if (i == p0) {
+#pragma unroll
+      for (int k = 0; k < 32; ++k) beat += i + k > p && numbers[i + k] > own;
+    } else {
+      beat = count_32(numbers + i, [&](uint32_t v) { return v > own; });
     }
+    if (left > 0 && beat >= left) {
+      int k = i == p0 ? p - p0 + 1 : 0;
+      for (int more = left; more > 0; ++k) more -= numbers[i + k] > own;
+      by = i + k - 1;
+    }
+    left -= beat;
   }
   if (p < n) evicted[begin + p] = by;
 }
