@@ -147,9 +147,7 @@ class CapturedSteps : public StepQueue {
     const at::Tensor weight = model_.parameters().flat();
     ops::with_element_type(weight, [&](auto element) {
       using T = decltype(element);
-      ops::cuda::adamw(weight.numel(),
-                       {static_cast<float>(t.beta1), static_cast<float>(t.beta2), static_cast<float>(t.eps),
-                        static_cast<float>(t.weight_decay), static_cast<float>(t.grad_clip)},
+      ops::cuda::adamw(weight.numel(), {t.beta1, t.beta2, t.eps, t.weight_decay, t.grad_clip},
                        inputs_.lr().const_data_ptr<float>(), inputs_.step().const_data_ptr<int64_t>(),
                        norm.const_data_ptr<float>(), stop_.const_data_ptr<int32_t>(),
                        ops::device_data<T>(grad), ops::mutable_device_data<T>(weight),

@@ -87,14 +87,12 @@ TEST_CASE("the update of bf16 weights by one kernel rounds as the one of tensor 
                    skip = number(at::kInt), work = at::zeros({ops::cuda::kNormBlocks}, lr.options());
   lr.fill_(config.lr);
   const auto update = [&] {
-    ops::cuda::adamw(
-        kNumel,
-        {static_cast<float>(config.beta1), static_cast<float>(config.beta2), static_cast<float>(config.eps),
-         static_cast<float>(config.weight_decay), static_cast<float>(config.grad_clip)},
-        lr.const_data_ptr<float>(), count.const_data_ptr<int64_t>(), norm.const_data_ptr<float>(),
-        skip.const_data_ptr<int32_t>(), ops::device_data<Bf16>(grad), ops::mutable_device_data<Bf16>(weight),
-        ops::mutable_device_data<Bf16>(exp_avg), ops::mutable_device_data<Bf16>(exp_avg_sq),
-        ops::cuda_stream());
+    ops::cuda::adamw(kNumel, {config.beta1, config.beta2, config.eps, config.weight_decay, config.grad_clip},
+                     lr.const_data_ptr<float>(), count.const_data_ptr<int64_t>(),
+                     norm.const_data_ptr<float>(), skip.const_data_ptr<int32_t>(),
+                     ops::device_data<Bf16>(grad), ops::mutable_device_data<Bf16>(weight),
+                     ops::mutable_device_data<Bf16>(exp_avg), ops::mutable_device_data<Bf16>(exp_avg_sq),
+                     ops::cuda_stream());
   };
   AdamW optimiser(parameters, config);
   for (int64_t step = 0; step < kSteps; ++step) {

@@ -7,6 +7,19 @@ namespace {
 
 constexpr int kThreads = 256;
 
+// The settings in fp32. 1 - beta is rounded once: where a bf16 sum is a tie, its last bit decides.
+struct Factors {
+  float beta1, fresh1, beta2, fresh2, eps, weight_decay, grad_clip;
+  __device__ explicit Factors(const AdamWSettings& s)
+      : beta1(static_cast<float>(s.beta1)),
+        fresh1(static_cast<float>(1.0 - s.beta1)),
+        beta2(static_cast<float>(s.beta2)),
+        fresh2(static_cast<float>(1.0 - s.beta2)),
+        eps(static_cast<float>(s.eps)),
+        weight_decay(static_cast<float>(s.weight_decay)),
+        grad_clip(static_cast<float>(s.grad_clip)) {}
+};
+
 __global__ void adamw_kernel(int64_t n, AdamWSettings s, const float* __restrict__ lr_at,
                              const int64_t* __restrict__ step, const float* __restrict__ grad_norm,
                              const int32_t* __restrict__ skip, const float* __restrict__ grad,
@@ -16,16 +29,17 @@ __global__ void adamw_kernel(int64_t n, AdamWSettings s, const float* __restrict
   if (i >= n || *skip != 0) return;
   const double count = static_cast<double>(*step + 1);
   const float lr = *lr_at;
-  const auto correction1 = static_cast<float>(1.0 - pow(static_cast<double>(s.beta1), count));
-  const auto correction2 = static_cast<float>(sqrt(1.0 - pow(static_cast<double>(s.beta2), count)));
+  const auto correction1 = static_cast<float>(1.0 - pow(s.beta1, count));
+  const auto correction2 = static_cast<float>(sqrt(1.0 - pow(s.beta2, count)));
+  const Factors f(s);
   float g = grad[i];
-  if (s.grad_clip > 0.0f && *grad_norm > s.grad_clip) g *= s.grad_clip / *grad_norm;
-  const float m = s.beta1 * exp_avg[i] + (1.0f - s.beta1) * g;
-  const float v = s.beta2 * exp_avg_sq[i] + (1.0f - s.beta2) * g * g;
+  if (s.grad_clip > 0.0 && *grad_norm > s.grad_clip) g *= f.grad_clip / *grad_norm;
+  const float m = f.beta1 * exp_avg[i] + f.fresh1 * g;
+  const float v = f.beta2 * exp_avg_sq[i] + f.fresh2 * g * g;
   exp_avg[i] = m;
   exp_avg_sq[i] = v;
-  const float w = weight[i] - lr * s.weight_decay * weight[i];
-  weight[i] = w - lr / correction1 * m / (sqrtf(v) / correction2 + s.eps);
+  const float w = weight[i] - lr * f.weight_decay * weight[i];
+  weight[i] = w - lr / correction1 * m / (sqrtf(v) / correction2 + f.eps);
 }
 
 __global__ void rounded_adamw_kernel(int64_t n, AdamWSettings s, const float* __restrict__ lr_at,
@@ -37,16 +51,18 @@ __global__ void rounded_adamw_kernel(int64_t n, AdamWSettings s, const float* __
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= n || *skip != 0) return;
   const double count = static_cast<double>(*step + 1), lr = *lr_at;
-  const double correction1 = 1.0 - pow(static_cast<double>(s.beta1), count);
-  const double correction2 = 1.0 - pow(static_cast<double>(s.beta2), count);
+  const double correction1 = 1.0 - pow(s.beta1, count);
+  const double correction2 = 1.0 - pow(s.beta2, count);
+  const Factors f(s);
   float g = to_float(grad[i]);
-  if (s.grad_clip > 0.0f && *grad_norm > s.grad_clip) g = rounded<B>(g * (s.grad_clip / *grad_norm));
+  if (s.grad_clip > 0.0 && *grad_norm > s.grad_clip)
+    g = rounded<B>(g * static_cast<float>(s.grad_clip / *grad_norm));
   const float w = rounded<B>(to_float(weight[i]) * static_cast<float>(1.0 - lr * s.weight_decay));
-  const float m0 = to_float(exp_avg[i]), m = rounded<B>(m0 + (1.0f - s.beta1) * (g - m0));
-  const float decayed = rounded<B>(to_float(exp_avg_sq[i]) * s.beta2);
-  const float v = rounded<B>(decayed + (1.0f - s.beta2) * (g * g));
+  const float m0 = to_float(exp_avg[i]), m = rounded<B>(m0 + f.fresh1 * (g - m0));
+  const float decayed = rounded<B>(to_float(exp_avg_sq[i]) * f.beta2);
+  const float v = rounded<B>(decayed + f.fresh2 * (g * g));
   const float root = rounded<B>(rounded<B>(sqrtf(v)) / static_cast<float>(sqrt(correction2)));
-  const float denominator = rounded<B>(root + s.eps);
+  const float denominator = rounded<B>(root + f.eps);
   exp_avg[i] = from_float<B>(m);
   exp_avg_sq[i] = from_float<B>(v);
   weight[i] = from_float<B>(w + static_cast<float>(-lr / correction1) * (m / denominator));

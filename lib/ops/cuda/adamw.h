@@ -9,8 +9,8 @@
 namespace hax::ops::cuda {
 
 struct AdamWSettings {
-  float beta1, beta2, eps, weight_decay;
-  float grad_clip;  // largest gradient norm; 0: off
+  double beta1, beta2, eps, weight_decay;
+  double grad_clip;  // largest gradient norm; 0: off
 };
 
 // One update with learning rate *lr, the (*step + 1)-th; *grad_norm is read when clipping. Nothing changes
