@@ -126,7 +126,7 @@ std::vector<at::Tensor> causal_conv1d_pieces(const at::Tensor& rows, int64_t fir
     throw std::invalid_argument("causal_conv1d_pieces: " + std::to_string(convolved_pieces) + " pieces of " +
                                 "convolved columns, at most " + std::to_string(kMostConvolvedPieces));
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, rows) && has_causal_conv1d_cuda(weight)) {
+  if (use_cuda_kernel("causal_conv1d", path, rows, [&] { return causal_conv1d_cuda_refusal(weight); })) {
     check(rows.narrow(1, first, weight.size(0)), weight, bias, layout.total());
     return causal_conv1d_cuda(rows, first, weight, bias, layout, pieces);
   }
@@ -146,10 +146,10 @@ at::Tensor causal_conv1d(const at::Tensor& x, const at::Tensor& weight, const at
   check(x, weight, bias, layout.total());
   if (path == Path::reference) return reference(x, weight, bias, layout);
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, x) && has_causal_conv1d_cuda(weight))
+  if (use_cuda_kernel("causal_conv1d", path, x, [&] { return causal_conv1d_cuda_refusal(weight); }))
     return causal_conv1d_cuda(x, 0, weight, bias, layout, {{0, x.size(1)}})[0];
 #endif
-  if (!use_cpu_kernel(path, x) || weight.size(1) > cpu::kConvWidest)
+  if (!use_cpu_kernel("causal_conv1d", path, x, above("width", weight.size(1), cpu::kConvWidest)))
     return composite(x, weight, bias, layout);
   return CpuConv::apply(x, weight.to(at::kFloat), bias.to(at::kFloat), layout);
 }

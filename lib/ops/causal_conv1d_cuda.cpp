@@ -115,7 +115,9 @@ class CudaConv : public torch::autograd::Function<CudaConv> {
 
 }  // namespace
 
-bool has_causal_conv1d_cuda(const at::Tensor& weight) { return weight.size(1) <= cuda::kConvWidest; }
+Refusal causal_conv1d_cuda_refusal(const at::Tensor& weight) {
+  return above("width", weight.size(1), cuda::kConvWidest);
+}
 
 std::vector<at::Tensor> causal_conv1d_cuda(const at::Tensor& rows, int64_t first, const at::Tensor& weight,
                                            const at::Tensor& bias, const PackedLayout& layout,

@@ -93,12 +93,13 @@ class CpuCrossEntropy : public torch::autograd::Function<CpuCrossEntropy> {
 
 CrossEntropy cross_entropy(const at::Tensor& logits, const at::Tensor& target, Path path) {
   check(logits, target);
-  if (use_cpu_kernel(path, logits)) {
+  if (use_cpu_kernel("cross_entropy", path, logits)) {
     const auto result = CpuCrossEntropy::apply(logits, target);
     return {result[0], result[1]};
   }
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, logits)) return cross_entropy_cuda(logits, target, /*rounds=*/false);
+  if (use_cuda_kernel("cross_entropy", path, logits))
+    return cross_entropy_cuda(logits, target, /*rounds=*/false);
 #endif
   const at::Tensor rows = logits.to(compute_type(logits));
   return path == Path::reference ? reference(rows, target) : composite(rows, target);
@@ -107,7 +108,8 @@ CrossEntropy cross_entropy(const at::Tensor& logits, const at::Tensor& target, P
 CrossEntropy rounded_cross_entropy(const at::Tensor& logits, const at::Tensor& target, Path path) {
   check(logits, target);
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, logits)) return cross_entropy_cuda(logits, target, /*rounds=*/true);
+  if (use_cuda_kernel("rounded_cross_entropy", path, logits))
+    return cross_entropy_cuda(logits, target, /*rounds=*/true);
 #endif
   const auto wide = compute_type(logits);
   const at::Tensor chosen = at::log_softmax(logits, 1).gather(1, target.unsqueeze(1));

@@ -4,6 +4,7 @@
 
 #include "lib/ops/columns.h"
 #include "lib/ops/cross_entropy.h"
+#include "lib/ops/fallback.h"
 #include "lib/ops/gate.h"
 #include "lib/ops/key_scores.h"
 #include "lib/ops/key_set.h"
@@ -16,38 +17,34 @@
 
 namespace hax::ops {
 
-// Does `path` mean a fused CUDA kernel for this input? fp32 and bf16 have them.
-inline bool use_cuda_kernel(Path path, const at::Tensor& x) {
-  return path == Path::automatic && x.is_cuda() &&
-         (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
-}
+// What refuses an input says why (lib/ops/fallback.h); the rest take every fp32 and bf16 one.
 
-bool has_causal_conv1d_cuda(const at::Tensor& weight);
+Refusal causal_conv1d_cuda_refusal(const at::Tensor& weight);
 std::vector<at::Tensor> causal_conv1d_cuda(const at::Tensor& rows, int64_t first, const at::Tensor& weight,
                                            const at::Tensor& bias, const PackedLayout& layout,
                                            const std::vector<Columns>& pieces);
 
 // `out`: dtype of the result.
-bool has_rms_norm_cuda(const at::Tensor& x, at::ScalarType out);
+Refusal rms_norm_cuda_refusal(const at::Tensor& x, at::ScalarType out);
 ResidualNorm rms_norm_cuda(const at::Tensor& x, const at::Tensor& h, const at::Tensor& weight, double eps,
                            at::ScalarType out);
 
 // weight undefined: no norm.
-bool has_gate_cuda(const GateInputs& in);
+Refusal gate_cuda_refusal(const GateInputs& in);
 at::Tensor gate_cuda(const GateInputs& in, const at::Tensor& weight, double eps);
 
-bool has_key_scores_cuda(const at::Tensor& K, const at::Tensor& summary, const ScoreMlp& mlp);
+Refusal key_scores_cuda_refusal(const at::Tensor& K, const at::Tensor& summary, const ScoreMlp& mlp);
 at::Tensor key_scores_cuda(const at::Tensor& K, const at::Tensor& summary, const ScoreMlp& mlp,
                            const PackedLayout& layout);
 
-bool has_lsh_cuda(const at::Tensor& K, int64_t h, int64_t n_bins);
+Refusal lsh_cuda_refusal(const at::Tensor& K, int64_t h, int64_t n_bins);
 LshMembership lsh_cuda(const at::Tensor& K, const at::Tensor& Q, const at::Tensor& R,
                        const HashFunction& hash, int64_t width, const PackedLayout& layout);
 
-bool has_query_summary_cuda(const at::Tensor& Q);
+Refusal query_summary_cuda_refusal(const at::Tensor& Q);
 at::Tensor query_summary_causal_cuda(const at::Tensor& Q, const PackedLayout& layout);
 at::Tensor query_summary_paper_cuda(const at::Tensor& Q, const PackedLayout& layout);
-bool has_topk_cuda(int64_t k);
+Refusal topk_cuda_refusal(int64_t k);
 TopkMembership cumulative_topk_cuda(const at::Tensor& scores, int64_t k, const PackedLayout& layout);
 at::Tensor sampled_features_cuda(const at::Tensor& K, const at::Tensor& summary, const at::Tensor& sampled,
                                  const PackedLayout& layout, at::ScalarType type);
@@ -65,15 +62,15 @@ bool has_pieces_cuda(const at::Tensor& x, at::ScalarType other);
 void cast_pieces_cuda(const std::vector<at::Tensor>& values, const std::vector<at::Tensor>& casts);
 void sum_pieces_cuda(const std::vector<Piece>& pieces, const at::Tensor& flat);
 
-bool has_sparse_attention_cuda(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& V,
-                               const KeySet& keys, const PackedLayout& layout);
+Refusal sparse_attention_cuda_refusal(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& V,
+                                      const KeySet& keys, const PackedLayout& layout);
 at::Tensor sparse_attention_cuda(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& V,
                                  const KeySet& keys, const PackedLayout& layout);
 
-bool has_ssd_cuda(const at::Tensor& x, const at::Tensor& B);
+Refusal ssd_cuda_refusal(const at::Tensor& x, const at::Tensor& B);
 at::Tensor ssd_cuda(const SsdInputs& in, const PackedLayout& layout);
 
-bool has_selective_scan_cuda(const at::Tensor& B);
+Refusal selective_scan_cuda_refusal(const at::Tensor& B);
 at::Tensor selective_scan_cuda(const SelectiveScanInputs& in, const PackedLayout& layout);
 
 }  // namespace hax::ops

@@ -3,13 +3,32 @@
 
 #include "lib/ops/cpu/reduce.h"
 #include "lib/ops/cpu/rows.h"
+#include "lib/ops/fallback.h"
 #include "lib/ops/layout.h"
 
 namespace hax::ops {
 
-// The dispatch point: does `path` mean the fused kernel for this input?
-inline bool use_cpu_kernel(Path path, const at::Tensor& x) {
-  return path == Path::automatic && x.is_cpu() && x.scalar_type() == at::kFloat;
+// The dispatch points: does `path` mean the fused kernel of x's device for this input? Where it would but for
+// the input (x's dtype, or what `refusal` says), the fallback is noted.
+inline bool use_cpu_kernel(const char* op, Path path, const at::Tensor& x, Refusal refusal = {}) {
+  if (path != Path::automatic || !x.is_cpu()) return false;
+  if (refusal.empty()) refusal = other_dtype("the input", x.scalar_type(), {at::kFloat});
+  if (!refusal.empty()) note_fallback(op, x.device(), refusal);
+  return refusal.empty();
+}
+
+// `refusal`() -> Refusal. fp32 and bf16 have kernels.
+template <class F>
+bool use_cuda_kernel(const char* op, Path path, const at::Tensor& x, const F& refusal) {
+  if (path != Path::automatic || !x.is_cuda()) return false;
+  Refusal why = other_dtype("the input", x.scalar_type(), {at::kFloat, at::kBFloat16});
+  if (why.empty()) why = refusal();
+  if (!why.empty()) note_fallback(op, x.device(), why);
+  return why.empty();
+}
+
+inline bool use_cuda_kernel(const char* op, Path path, const at::Tensor& x) {
+  return use_cuda_kernel(op, path, x, [] { return Refusal(); });
 }
 
 // The type that an op computes in.

@@ -39,7 +39,8 @@ at::Tensor gated(const GateInputs& in, at::ScalarType type) {
 at::Tensor gate(const GateInputs& in, Path path) {
   check(in);
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, in.y) && has_gate_cuda(in)) return gate_cuda(in, {}, 0.0);
+  if (use_cuda_kernel("gate", path, in.y, [&] { return gate_cuda_refusal(in); }))
+    return gate_cuda(in, {}, 0.0);
 #endif
   return gated(in, compute_type(in.y)).to(in.y.scalar_type());
 }
@@ -47,7 +48,8 @@ at::Tensor gate(const GateInputs& in, Path path) {
 at::Tensor gated_rms_norm(const GateInputs& in, const at::Tensor& weight, double eps, Path path) {
   check(in);
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, in.y) && has_gate_cuda(in)) return gate_cuda(in, weight, eps);
+  if (use_cuda_kernel("gated_rms_norm", path, in.y, [&] { return gate_cuda_refusal(in); }))
+    return gate_cuda(in, weight, eps);
 #endif
   return gated_rms_norm(with_branch(in, compute_type(in.y)), in.z, weight, eps, path).to(in.y.scalar_type());
 }

@@ -67,10 +67,12 @@ class CudaGate : public torch::autograd::Function<CudaGate> {
 
 }  // namespace
 
-bool has_gate_cuda(const GateInputs& in) {
+Refusal gate_cuda_refusal(const GateInputs& in) {
   const auto type = in.y.scalar_type();
-  return in.z.scalar_type() == type && (!in.O.defined() || in.O.scalar_type() == type) && in.y.size(0) > 0 &&
-         in.y.size(1) <= cuda::kGateWidest;
+  return first_refusal({other_dtype("z", in.z.scalar_type(), {type}),
+                        in.O.defined() ? other_dtype("O", in.O.scalar_type(), {type}) : Refusal(),
+                        in.y.size(0) > 0 ? Refusal() : Refusal("there are no rows"),
+                        above("width", in.y.size(1), cuda::kGateWidest)});
 }
 
 at::Tensor gate_cuda(const GateInputs& in, const at::Tensor& weight, double eps) {

@@ -127,11 +127,11 @@ at::Tensor ranking_targets_composite(const at::Tensor& Q, const at::Tensor& K, c
 at::Tensor query_summary_causal(const at::Tensor& Q_in, const PackedLayout& layout, Path path) {
   const at::NoGradGuard no_grad;
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, Q_in) && has_query_summary_cuda(Q_in))
+  if (use_cuda_kernel("query_summary_causal", path, Q_in, [&] { return query_summary_cuda_refusal(Q_in); }))
     return query_summary_causal_cuda(Q_in, layout);
 #endif
   const at::Tensor Q = Q_in.to(compute_type(Q_in));
-  if (use_cpu_kernel(path, Q)) {
+  if (use_cpu_kernel("query_summary_causal", path, Q)) {
     const at::Tensor rows = as_rows(Q);
     at::Tensor summary = at::empty(rows.sizes(), rows.options());
     for_sequences(layout, [&](int64_t begin, int64_t end) {
@@ -148,7 +148,8 @@ at::Tensor query_summary_paper(const at::Tensor& Q, const PackedLayout& layout, 
   const at::NoGradGuard no_grad;
   if (path == Path::reference) return query_summary_paper_reference(Q, layout);
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, Q) && has_query_summary_cuda(Q)) return query_summary_paper_cuda(Q, layout);
+  if (use_cuda_kernel("query_summary_paper", path, Q, [&] { return query_summary_cuda_refusal(Q); }))
+    return query_summary_paper_cuda(Q, layout);
 #endif
   // Padded places of a row of sums repeat its last real one.
   const at::Tensor sums = rounded_cumsum(to_padded(Q, layout));  // (B, max_seqlen, d)
@@ -163,7 +164,7 @@ TopkMembership cumulative_topk(const at::Tensor& scores_in, int64_t k, const Pac
   const at::NoGradGuard no_grad;
   if (k < 1) throw std::invalid_argument("cumulative_topk keeps at least one key, not " + std::to_string(k));
   const at::Tensor scores = scores_in.detach();
-  if (use_cpu_kernel(path, scores)) {
+  if (use_cpu_kernel("cumulative_topk", path, scores)) {
     const at::Tensor s = scores.contiguous();
     at::Tensor evicted = at::empty({layout.total()}, layout.position.options());
     for_sequences(layout, [&](int64_t begin, int64_t end) {
@@ -173,7 +174,8 @@ TopkMembership cumulative_topk(const at::Tensor& scores_in, int64_t k, const Pac
     return {evicted};
   }
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, scores) && has_topk_cuda(k)) return cumulative_topk_cuda(scores, k, layout);
+  if (use_cuda_kernel("cumulative_topk", path, scores, [&] { return topk_cuda_refusal(k); }))
+    return cumulative_topk_cuda(scores, k, layout);
 #endif
   return {path == Path::reference ? evicted_reference(scores, k, layout)
                                   : evicted_composite(scores, k, layout, max_pairs)};
@@ -200,11 +202,12 @@ at::Tensor ranking_targets(const at::Tensor& Q_in, const at::Tensor& K_in, const
                            Path path) {
   const at::NoGradGuard no_grad;
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, Q_in) && K_in.scalar_type() == Q_in.scalar_type())
+  const auto refusal = [&] { return other_dtype("K", K_in.scalar_type(), {Q_in.scalar_type()}); };
+  if (use_cuda_kernel("ranking_targets", path, Q_in, refusal))
     return ranking_targets_cuda(Q_in, K_in, sampled, pad_queries, layout, type);
 #endif
   const at::Tensor Q = Q_in.to(type), K = K_in.to(type);
-  if (use_cpu_kernel(path, Q)) {
+  if (use_cpu_kernel("ranking_targets", path, Q)) {
     const at::Tensor q = as_rows(Q), k = as_rows(K), places = sampled.contiguous(),
                      pads = pad_queries.contiguous();
     at::Tensor targets = at::empty(sampled.sizes(), q.options());
@@ -222,7 +225,10 @@ at::Tensor ranking_targets(const at::Tensor& Q_in, const at::Tensor& K_in, const
 at::Tensor ranking_loss(const at::Tensor& scores, const at::Tensor& targets, const at::Tensor& valid,
                         Path path) {
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, scores) && use_cuda_kernel(path, targets))
+  const auto refusal = [&] {
+    return other_dtype("targets", targets.scalar_type(), {at::kFloat, at::kBFloat16});
+  };
+  if (use_cuda_kernel("ranking_loss", path, scores, refusal))
     return ranking_loss_cuda(scores, targets, valid);
 #endif
   const auto wide = compute_type(scores);

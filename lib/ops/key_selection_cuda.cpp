@@ -42,9 +42,11 @@ class CudaRankingLoss : public torch::autograd::Function<CudaRankingLoss> {
 
 }  // namespace
 
-bool has_topk_cuda(int64_t k) { return k <= cuda::kTopkMost; }
+Refusal topk_cuda_refusal(int64_t k) { return above("k", k, cuda::kTopkMost); }
 
-bool has_query_summary_cuda(const at::Tensor& Q) { return Q.size(1) <= cuda::kSummaryWidest; }
+Refusal query_summary_cuda_refusal(const at::Tensor& Q) {
+  return above("d_qk", Q.size(1), cuda::kSummaryWidest);
+}
 
 at::Tensor query_summary_causal_cuda(const at::Tensor& Q_in, const PackedLayout& layout) {
   const at::Tensor Q = as_rows(Q_in);
@@ -130,12 +132,14 @@ at::Tensor ranking_loss_cuda(const at::Tensor& scores, const at::Tensor& targets
   return CudaRankingLoss::apply(scores, targets, valid);
 }
 
-bool has_key_scores_cuda(const at::Tensor& K, const at::Tensor& summary, const ScoreMlp& mlp) {
-  const auto known = [](const at::Tensor& x) {
-    return x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
+Refusal key_scores_cuda_refusal(const at::Tensor& K, const at::Tensor& summary, const ScoreMlp& mlp) {
+  const auto known = [](const char* name, const at::Tensor& x) {
+    return other_dtype(name, x.scalar_type(), {at::kFloat, at::kBFloat16});
   };
-  return known(mlp.w1) && known(summary) && K.scalar_type() == at::kBFloat16 &&
-         cuda::has_key_scores(K.size(1));
+  const Refusal dtypes = first_refusal({other_dtype("K", K.scalar_type(), {at::kBFloat16}),
+                                        known("the weights", mlp.w1), known("summary", summary)});
+  if (!dtypes.empty() || cuda::has_key_scores(K.size(1))) return dtypes;
+  return "d_qk " + std::to_string(K.size(1)) + " has no kernel";
 }
 
 at::Tensor key_scores_cuda(const at::Tensor& K_in, const at::Tensor& summary_in, const ScoreMlp& mlp,

@@ -86,7 +86,7 @@ at::Tensor centre_over_sequence(const at::Tensor& x, const PackedLayout& layout,
 
 at::Tensor centre_by_running_mean(const at::Tensor& x_in, const PackedLayout& layout, Path path) {
   const at::NoGradGuard no_grad;
-  if (use_cpu_kernel(path, x_in)) {
+  if (use_cpu_kernel("centre_by_running_mean", path, x_in)) {
     const at::Tensor x = as_rows(x_in);
     at::Tensor y = at::empty(x.sizes(), x.options());
     for_sequences(layout, [&](int64_t begin, int64_t end) {
@@ -105,7 +105,7 @@ at::Tensor sign_bins(const at::Tensor& projection_in, Path path) {
   const at::NoGradGuard no_grad;
   const int64_t h = projection_in.size(1);
   if (h > kMaxBits) throw std::invalid_argument("sign_bins takes at most 30 bits, not " + std::to_string(h));
-  if (use_cpu_kernel(path, projection_in)) {
+  if (use_cpu_kernel("sign_bins", path, projection_in)) {
     const at::Tensor projection = projection_in.contiguous();
     at::Tensor bin = at::empty({projection.size(0)}, projection.options().dtype(at::kLong));
     at::parallel_for(0, projection.size(0), 4096, [&](int64_t begin, int64_t end) {
@@ -147,8 +147,8 @@ LshDecision lsh(const at::Tensor& K, const at::Tensor& Q, const at::Tensor& R_in
                 int64_t width, const PackedLayout& layout, Path path) {
   const at::NoGradGuard no_grad;
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, K) && has_lsh_cuda(K, R_in.size(1), hash.n_bins))
-    return {lsh_cuda(K, Q, R_in, hash, width, layout), {}, {}};
+  const auto refusal = [&] { return lsh_cuda_refusal(K, R_in.size(1), hash.n_bins); };
+  if (use_cuda_kernel("lsh", path, K, refusal)) return {lsh_cuda(K, Q, R_in, hash, width, layout), {}, {}};
 #endif
   const auto statistics = [&](const at::Tensor& x) {
     switch (hash.statistics) {

@@ -19,8 +19,10 @@ cuda::HashCentring kernel_centring(HashStatistics statistics) {
 
 }  // namespace
 
-bool has_lsh_cuda(const at::Tensor& K, int64_t h, int64_t n_bins) {
-  return K.size(1) <= cuda::kLshWidest && h <= cuda::kLshMostBits && n_bins <= cuda::kLshMostBins;
+Refusal lsh_cuda_refusal(const at::Tensor& K, int64_t h, int64_t n_bins) {
+  return first_refusal({above("d_qk", K.size(1), cuda::kLshWidest),
+                        above("projections", h, cuda::kLshMostBits),
+                        above("bins", n_bins, cuda::kLshMostBins)});
 }
 
 LshMembership lsh_cuda(const at::Tensor& K_in, const at::Tensor& Q_in, const at::Tensor& R_in,

@@ -93,10 +93,10 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, P
                     std::optional<at::ScalarType> out) {
   check(x, x, weight);
   const auto type = out.value_or(x.scalar_type());
-  if (use_cpu_kernel(path, x))
+  if (use_cpu_kernel("rms_norm", path, x))
     return CpuNorm::apply(x, std::optional<at::Tensor>(), weight.to(at::kFloat), eps).to(type);
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, x) && has_rms_norm_cuda(x, type))
+  if (use_cuda_kernel("rms_norm", path, x, [&] { return rms_norm_cuda_refusal(x, type); }))
     return rms_norm_cuda(x, at::Tensor(), weight, eps, type).norm;
 #endif
   return in_tensor_operations(x.to(compute_type(x)), weight, eps, path).to(type);
@@ -106,7 +106,11 @@ ResidualNorm add_rms_norm(const at::Tensor& x, const at::Tensor& h, const at::Te
                           Path path, std::optional<at::ScalarType> out) {
   [[maybe_unused]] const auto type = out.value_or(x.scalar_type());
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, x) && has_rms_norm_cuda(x, type) && (!h.defined() || h.scalar_type() == type)) {
+  const auto refusal = [&] {
+    return first_refusal({rms_norm_cuda_refusal(x, type),
+                          h.defined() ? other_dtype("h", h.scalar_type(), {type}) : Refusal()});
+  };
+  if (use_cuda_kernel("add_rms_norm", path, x, refusal)) {
     check(x, h.defined() ? h : x, weight);
     return rms_norm_cuda(x, h, weight, eps, type);
   }
@@ -118,10 +122,11 @@ ResidualNorm add_rms_norm(const at::Tensor& x, const at::Tensor& h, const at::Te
 at::Tensor gated_rms_norm(const at::Tensor& x, const at::Tensor& z, const at::Tensor& weight, double eps,
                           Path path) {
   check(x, z, weight);
-  if (use_cpu_kernel(path, x))
+  if (use_cpu_kernel("gated_rms_norm", path, x))
     return CpuNorm::apply(x, std::optional<at::Tensor>(z.to(at::kFloat)), weight.to(at::kFloat), eps);
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, x) && has_gate_cuda({x, z})) return gate_cuda({x, z}, weight, eps);
+  if (use_cuda_kernel("gated_rms_norm", path, x, [&] { return gate_cuda_refusal({x, z}); }))
+    return gate_cuda({x, z}, weight, eps);
 #endif
   const auto type = compute_type(x);
   return in_tensor_operations(x.to(type) * at::silu(z.to(type)), weight, eps, path).to(x.scalar_type());

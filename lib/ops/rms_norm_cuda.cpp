@@ -92,9 +92,13 @@ class CudaNorm : public torch::autograd::Function<CudaNorm> {
 
 }  // namespace
 
-bool has_rms_norm_cuda(const at::Tensor& x, at::ScalarType out) {
-  return (out == x.scalar_type() || (x.scalar_type() == at::kFloat && out == at::kBFloat16)) &&
-         x.size(1) % 2 == 0 && x.size(1) <= cuda::kNormWidest;
+Refusal rms_norm_cuda_refusal(const at::Tensor& x, at::ScalarType out) {
+  const auto type = x.scalar_type();
+  const Refusal refusal = first_refusal(
+      {type == at::kFloat ? other_dtype("out", out, {type, at::kBFloat16}) : other_dtype("out", out, {type}),
+       above("width", x.size(1), cuda::kNormWidest)});
+  if (!refusal.empty() || x.size(1) % 2 == 0) return refusal;
+  return "width " + std::to_string(x.size(1)) + " is odd";
 }
 
 ResidualNorm rms_norm_cuda(const at::Tensor& x, const at::Tensor& h, const at::Tensor& weight, double eps,

@@ -150,9 +150,10 @@ at::Tensor selective_scan(const SelectiveScanInputs& in, const PackedLayout& lay
   check(in, layout.total());
   if (path == Path::reference) return reference(in, layout);
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, in.u) && has_selective_scan_cuda(in.B)) return selective_scan_cuda(in, layout);
+  if (use_cuda_kernel("selective_scan", path, in.u, [&] { return selective_scan_cuda_refusal(in.B); }))
+    return selective_scan_cuda(in, layout);
 #endif
-  if (!use_cpu_kernel(path, in.u)) return composite(in, layout).y;
+  if (!use_cpu_kernel("selective_scan", path, in.u)) return composite(in, layout).y;
   const SelectiveScanInputs f = converted(in, at::kFloat);
   return CpuSelectiveScan::apply(f.u, f.delta, f.A, f.B, f.C, f.D, f.dt_bias, layout,
                                  wants_gradient({f.u, f.delta, f.A, f.B, f.C, f.D, f.dt_bias}));

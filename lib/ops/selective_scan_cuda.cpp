@@ -76,7 +76,9 @@ class CudaScan : public torch::autograd::Function<CudaScan> {
 
 }  // namespace
 
-bool has_selective_scan_cuda(const at::Tensor& B) { return B.size(1) <= cuda::kScanLargestState; }
+Refusal selective_scan_cuda_refusal(const at::Tensor& B) {
+  return above("d_state", B.size(1), cuda::kScanLargestState);
+}
 
 at::Tensor selective_scan_cuda(const SelectiveScanInputs& in, const PackedLayout& layout) {
   const auto type = in.u.scalar_type();

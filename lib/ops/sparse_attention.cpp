@@ -236,11 +236,15 @@ at::Tensor sparse_attention(const at::Tensor& Q, const at::Tensor& K, const at::
     throw std::invalid_argument(message.str());
   }
   if (path == Path::reference) return attention_reference(Q, K, V, keys, layout);
-  if (use_cpu_kernel(path, Q) && use_cpu_kernel(path, K) && use_cpu_kernel(path, V)) {
+  const auto fp32 = [](const char* name, const at::Tensor& x) {
+    return other_dtype(name, x.scalar_type(), {at::kFloat});
+  };
+  if (use_cpu_kernel("sparse_attention", path, Q, first_refusal({fp32("K", K), fp32("V", V)}))) {
     return CpuAttention::apply(Q, K, V, keys, layout);
   }
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, Q) && has_sparse_attention_cuda(Q, K, V, keys, layout))
+  const auto refusal = [&] { return sparse_attention_cuda_refusal(Q, K, V, keys, layout); };
+  if (use_cuda_kernel("sparse_attention", path, Q, refusal))
     return sparse_attention_cuda(Q, K, V, keys, layout);
 #endif
   return CompositeAttention::apply(Q, K, V, keys, layout, max_pairs);

@@ -8,6 +8,8 @@
 namespace hax::ops {
 namespace {
 
+constexpr int64_t kWidestKeys = 64;  // d_qk
+
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
@@ -108,16 +110,26 @@ class CudaSparseAttention : public torch::autograd::Function<CudaSparseAttention
 
 }  // namespace
 
-bool has_sparse_attention_cuda(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& V,
-                               const KeySet& keys, const PackedLayout& layout) {
-  for (const auto* x : {&Q, &K, &V}) {
-    if (x->scalar_type() != Q.scalar_type() || x->size(1) % 8 != 0) return false;
-  }
+Refusal sparse_attention_cuda_refusal(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& V,
+                                      const KeySet& keys, const PackedLayout& layout) {
+  const auto as_queries = [&](const char* name, const at::Tensor& x) {
+    return other_dtype(name, x.scalar_type(), {Q.scalar_type()});
+  };
+  const auto multiple_of_8 = [](const char* name, const at::Tensor& x) -> Refusal {
+    if (x.size(1) % 8 == 0) return {};
+    return std::string(name) + " " + std::to_string(x.size(1)) + " is not a multiple of 8";
+  };
   const int64_t widest =
       Q.scalar_type() == at::kFloat ? cuda::kAttentionWidest<float> : cuda::kAttentionWidest<__nv_bfloat16>;
-  if (Q.size(1) > 64 || V.size(1) > widest || layout.max_seqlen >= int64_t{1} << 30) return false;
+  const Refusal refusal = first_refusal({as_queries("K", K), as_queries("V", V), multiple_of_8("d_qk", Q),
+                                         multiple_of_8("d_v", V), above("d_qk", Q.size(1), kWidestKeys),
+                                         above("d_v", V.size(1), widest)});
+  if (!refusal.empty()) return refusal;
+  if (layout.max_seqlen >= int64_t{1} << 30) return "sequences of 2^30 tokens and more have no kernel";
   const auto m = kernel_memberships(keys);
-  return m && (!m->query_bin || cuda::lsh_code_shift(m->lsh_bins, m->lsh_width, layout.max_seqlen) > 0);
+  if (!m) return "two patterns of one kind have no kernel";
+  if (!m->query_bin || cuda::lsh_code_shift(m->lsh_bins, m->lsh_width, layout.max_seqlen) > 0) return {};
+  return std::to_string(m->lsh_bins) + " bins over sequences this long have no kernel";
 }
 
 at::Tensor sparse_attention_cuda(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& V,

@@ -246,14 +246,12 @@ class CpuSsd : public torch::autograd::Function<CpuSsd> {
 
 at::Tensor ssd(const SsdInputs& in, const PackedLayout& layout, int64_t chunk_size, Path path) {
   if (path == Path::reference) return reference(in, layout);
-#ifdef HAX_CUDA
-  if (use_cuda_kernel(path, in.x)) {
-    checked_sizes(in, layout.total());
-    if (has_ssd_cuda(in.x, in.B)) return ssd_cuda(in, layout);
-  }
-#endif
-  if (!use_cpu_kernel(path, in.x)) return composite(in, layout, chunk_size).y;
   checked_sizes(in, layout.total());
+#ifdef HAX_CUDA
+  if (use_cuda_kernel("ssd", path, in.x, [&] { return ssd_cuda_refusal(in.x, in.B); }))
+    return ssd_cuda(in, layout);
+#endif
+  if (!use_cpu_kernel("ssd", path, in.x)) return composite(in, layout, chunk_size).y;
   const SsdInputs f = converted(in, at::kFloat);
   return CpuSsd::apply(f.x, f.dt, f.A, f.B, f.C, f.D, f.dt_bias, layout,
                        wants_gradient({f.x, f.dt, f.A, f.B, f.C, f.D, f.dt_bias}));

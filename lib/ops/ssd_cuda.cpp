@@ -73,8 +73,10 @@ class CudaSsd : public torch::autograd::Function<CudaSsd> {
 
 }  // namespace
 
-bool has_ssd_cuda(const at::Tensor& x, const at::Tensor& B) {
-  return cuda::ssd_fits({x.size(1), x.size(2), B.size(1), B.size(2)});
+Refusal ssd_cuda_refusal(const at::Tensor& x, const at::Tensor& B) {
+  if (cuda::ssd_fits({x.size(1), x.size(2), B.size(1), B.size(2)})) return {};
+  return "head_dim " + std::to_string(x.size(2)) + " with d_state " + std::to_string(B.size(2)) +
+         " has no kernel";
 }
 
 at::Tensor ssd_cuda(const SsdInputs& in, const PackedLayout& layout) {

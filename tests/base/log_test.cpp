@@ -11,38 +11,15 @@
 #include <thread>
 
 #include "tests/catch.h"
+#include "tests/stderr.h"
 #include "tests/support.h"
 
 namespace hax {
 namespace {
 
 using test::contains;
-
-// Puts another file in the place of stderr until the end of the scope.
-class InPlaceOfStderr {
- public:
-  explicit InPlaceOfStderr(int fd) : saved_(dup(STDERR_FILENO)) { dup2(fd, STDERR_FILENO); }
-  ~InPlaceOfStderr() {
-    dup2(saved_, STDERR_FILENO);
-    close(saved_);
-  }
-
- private:
-  int saved_;
-};
-
-template <class F>
-std::string on_file(F&& talk) {
-  const test::TemporaryFolder folder;
-  const int fd = open(folder.file("stderr").c_str(), O_WRONLY | O_CREAT, 0600);
-  REQUIRE(fd >= 0);
-  {
-    const InPlaceOfStderr redirected(fd);
-    talk();
-  }
-  close(fd);
-  return test::slurp(folder.file("stderr"));
-}
+using test::InPlaceOfStderr;
+using test::stderr_of;
 
 template <class F>
 std::string on_terminal(unsigned short columns, F&& talk) {
@@ -85,14 +62,14 @@ void say_all() {
 }
 
 TEST_CASE("levels choose what is said, and braces stay braces") {
-  const std::string normal = on_file(say_all);
+  const std::string normal = stderr_of(say_all);
   CHECK(std::regex_match(normal, std::regex("\\d\\d:\\d\\d:\\d\\d info: plain \\{\\} fact\n"
                                             "\\d\\d:\\d\\d:\\d\\d warning: odd thing\n"
                                             "\\d\\d:\\d\\d:\\d\\d error: bad thing\n")));
   log::set_level(log::Level::verbose);
-  const std::string verbose = on_file(say_all);
+  const std::string verbose = stderr_of(say_all);
   log::set_level(log::Level::quiet);
-  const std::string quiet = on_file(say_all);
+  const std::string quiet = stderr_of(say_all);
   log::set_level(log::Level::normal);
   CHECK(contains(verbose, "debug: fine detail\n"));
   CHECK(contains(verbose, "info: plain {} fact\n"));
@@ -102,7 +79,7 @@ TEST_CASE("levels choose what is said, and braces stay braces") {
 }
 
 TEST_CASE("elsewhere progress is plain lines, the first and the last of a short time") {
-  CHECK(on_file([] {
+  CHECK(stderr_of([] {
           log::ProgressLine line;
           line.update("1 of 3");
           line.update("2 of 3");
@@ -110,13 +87,13 @@ TEST_CASE("elsewhere progress is plain lines, the first and the last of a short 
           line.finish();
           line.finish();
         }) == "1 of 3\n3 of 3\n");
-  CHECK(on_file([] {
+  CHECK(stderr_of([] {
           log::ProgressLine line;
           line.update("once");
         }) == "once\n");
-  CHECK(on_file([] { log::ProgressLine().finish(); }).empty());
+  CHECK(stderr_of([] { log::ProgressLine().finish(); }).empty());
   log::set_level(log::Level::quiet);
-  const std::string quiet = on_file([] { log::ProgressLine().update("hidden"); });
+  const std::string quiet = stderr_of([] { log::ProgressLine().update("hidden"); });
   log::set_level(log::Level::normal);
   CHECK(quiet.empty());
 }
