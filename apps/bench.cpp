@@ -1,14 +1,14 @@
 #include <cmath>
 #include <sstream>
 
-#include "apps/commands.h"
+#include "apps/bench.h"
 #include "data_gen/bench.h"
 #include "data_gen/registry.h"
 #include "data_gen/stream.h"
 #include "lib/base/error.h"
+#include "lib/bench/step.h"
 #include "lib/config/load.h"
 #include "lib/eval/report.h"
-#include "lib/train/bench_step.h"
 #include "lib/train/trainer.h"
 
 namespace hax {
@@ -71,16 +71,21 @@ int run_step(const Options& o) {
 
   Table table;
   table.caption = "Training step" + (config.name.empty() ? "" : ": " + config.name);
-  table.columns = {"device",     "threads",   "mixer",  "patterns", "batch",   "tokens",
-                   "parameters", "median ms", "p10 ms", "p90 ms",   "tokens/s"};
+  table.columns = {"device",    "threads", "mixer",  "patterns", "batch",   "tokens",  "parameters",
+                   "median ms", "p10 ms",  "p90 ms", "tokens/s", "peak MB", "GEMM ms", "x GEMM"};
   const double median = quantile(times.milliseconds, 0.5);
   table.rows = {{device.str(), int64_t{at::get_num_threads()}, mixer_names(config.model),
                  pattern_names(config.model), config.train.batch_size, Number{times.tokens_per_step, 0},
                  times.parameters, Number{median, 2}, Number{quantile(times.milliseconds, 0.1), 2},
                  Number{quantile(times.milliseconds, 0.9), 2},
-                 Number{1e3 * times.tokens_per_step / median, 0}}};
+                 Number{1e3 * times.tokens_per_step / median, 0},
+                 Number{static_cast<double>(times.peak_bytes) / (1024.0 * 1024.0), 1},
+                 Number{times.products.milliseconds, 2}, Number{median / times.products.milliseconds, 2}}};
   table.notes = {"A step is batch, forward, backward, ranking loss, AdamW and metrics; " +
-                 std::to_string(o.steps) + " steps after " + std::to_string(o.warmup) + " of warm-up."};
+                     std::to_string(o.steps) + " steps after " + std::to_string(o.warmup) + " of warm-up.",
+                 "GEMM ms: the step's " + std::to_string(times.products.count) +
+                     " matrix products alone, at the same shapes and threads; x GEMM: the step's median over "
+                     "that. peak MB: tensors, the model's included."};
   print_result(table.render(o.json ? TableFormat::json : TableFormat::text));
   return 0;
 }
@@ -131,6 +136,8 @@ void add_bench(CLI::App& app, Action& action) {
   step->footer(
       "Example: hax bench step --device cpu --set model.mixer=[mamba] --set model.sparse.patterns=[]");
   step->callback([o, &action] { action = [o] { return run_step(*o); }; });
+
+  add_bench_ops(*command, action);
 
   auto* data = command->add_subcommand(
       "data", "Dataset generation, writing and reading (default: the paper's joint-recall set)");

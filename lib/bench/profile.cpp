@@ -1,4 +1,4 @@
-#include "lib/train/profile.h"
+#include "lib/bench/profile.h"
 
 #include <torch/csrc/autograd/profiler_kineto.h>
 

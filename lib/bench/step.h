@@ -3,7 +3,8 @@
 
 #include <vector>
 
-#include "lib/train/profile.h"
+#include "lib/bench/products.h"
+#include "lib/bench/profile.h"
 #include "lib/train/train_step.h"
 
 namespace hax {
@@ -12,6 +13,8 @@ struct StepTimes {
   std::vector<double> milliseconds;  // a step, one for each group of steps, in order
   double tokens_per_step = 0.0;      // mean, real tokens
   int64_t parameters = 0;
+  int64_t peak_bytes = 0;  // of tensors, the model's included (PeakMemory)
+  Products products;       // of one step run op by op
 };
 
 // Runs `warmup` + `steps` training steps on batches from `source` and times the latter in groups, after each
@@ -22,8 +25,5 @@ StepTimes bench_step(const Config& config, const ExampleSource& source, at::Devi
 // The kernels of `steps` training steps after `warmup`; CUDA alone.
 std::vector<KernelTime> profile_step(const Config& config, const ExampleSource& source, at::Device device,
                                      int64_t warmup, int64_t steps);
-
-// The q-quantile (0..1) of a non-empty list, by linear interpolation.
-double quantile(std::vector<double> values, double q);
 
 }  // namespace hax
