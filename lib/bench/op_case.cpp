@@ -200,7 +200,8 @@ std::vector<OpCase> attention_cases(const ops::PackedLayout& layout, const std::
   int64_t pairs = 0;
   for (size_t i = 0; i < sizes.sparse.patterns.size(); ++i) {
     const PatternKind kind = sizes.sparse.patterns[i];
-    names += (i == 0 ? "" : "+") + std::string(name_of(kind));
+    if (i > 0) names += '+';
+    names += name_of(kind);
     if (kind == PatternKind::lsh || kind == PatternKind::key_selection)
       cases.push_back(choosing_case(chooser, i, make.element_bytes()));
     keys.memberships.push_back(chooser->membership(i));

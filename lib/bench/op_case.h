@@ -28,7 +28,7 @@ struct OpSizes {
   int64_t heads = 8, head_dim = 16, groups = 1, chunk = 64;
   int64_t channels = 192, width = 4;
   int64_t d_qk = 16, d_v = 128;
-  SparseConfig sparse = {.patterns = {PatternKind::lsh, PatternKind::key_selection}};
+  SparseConfig sparse;  // of attention: one pattern or more
 };
 
 // What is timed: forward(inputs, path), and its gradients in all inputs under `upstream`, that of the output.

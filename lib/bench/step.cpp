@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "lib/base/memory.h"
 #include "lib/base/parallel.h"
 #include "lib/data/prefetch.h"
 #include "lib/train/step_queue.h"
@@ -48,16 +49,18 @@ class Bench {
   int64_t next_ = 0;
 };
 
-void set_threads(const Config& config) {
+// What hax train does to the process.
+void prepare(const Config& config, at::Device device) {
   const int64_t threads = config.train.threads;
   at::set_num_threads(threads > 0 ? static_cast<int>(threads) : hardware_threads());
+  if (device.is_cpu()) keep_freed_memory();
 }
 
 }  // namespace
 
 StepTimes bench_step(const Config& config, const ExampleSource& source, at::Device device, int64_t warmup,
                      int64_t steps) {
-  set_threads(config);
+  prepare(config, device);
   StepTimes times;
   const PeakMemory peak(device);
   Bench bench(config, source, device);
@@ -80,7 +83,7 @@ StepTimes bench_step(const Config& config, const ExampleSource& source, at::Devi
 
 std::vector<KernelTime> profile_step(const Config& config, const ExampleSource& source, at::Device device,
                                      int64_t warmup, int64_t steps) {
-  set_threads(config);
+  prepare(config, device);
   Bench bench(config, source, device);
   bench.run(warmup);
   return profile_kernels([&] { bench.run(steps); });

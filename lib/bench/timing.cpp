@@ -82,6 +82,7 @@ class PeakMemory::CpuAllocations : public c10::MemoryReportingInfoBase {
 PeakMemory::PeakMemory(at::Device device) : device_(device) {
 #ifdef HAX_CUDA
   if (device.is_cuda()) {
+    at::globalContext().lazyInitDevice(at::kCUDA);  // its allocator has no statistics before
     reset_gpu_peak();
     before_ = gpu_bytes().now;
     return;

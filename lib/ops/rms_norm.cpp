@@ -125,8 +125,8 @@ at::Tensor gated_rms_norm(const at::Tensor& x, const at::Tensor& z, const at::Te
   if (use_cpu_kernel("gated_rms_norm", path, x))
     return CpuNorm::apply(x, std::optional<at::Tensor>(z.to(at::kFloat)), weight.to(at::kFloat), eps);
 #ifdef HAX_CUDA
-  if (use_cuda_kernel("gated_rms_norm", path, x, [&] { return gate_cuda_refusal({x, z}); }))
-    return gate_cuda({x, z}, weight, eps);
+  if (use_cuda_kernel("gated_rms_norm", path, x, [&] { return gate_cuda_refusal({x, z, {}, {}}); }))
+    return gate_cuda({x, z, {}, {}}, weight, eps);
 #endif
   const auto type = compute_type(x);
   return in_tensor_operations(x.to(type) * at::silu(z.to(type)), weight, eps, path).to(x.scalar_type());

@@ -8,6 +8,7 @@
 
 #include "lib/base/error.h"
 #include "lib/base/log.h"
+#include "lib/base/memory.h"
 #include "lib/base/parallel.h"
 #include "lib/data/prefetch.h"
 #include "lib/eval/evaluate.h"
@@ -263,6 +264,7 @@ TrainOutcome train(const RunFolder& run, const ExampleSource& train, const Examp
   const auto held = run.lock();
   const int64_t threads = run.config().train.threads;
   at::set_num_threads(threads > 0 ? static_cast<int>(threads) : hardware_threads());
+  if (device.is_cpu()) keep_freed_memory();
   return Trainer(run, train, valid, device, hooks).loop();
 }
 
