@@ -185,8 +185,11 @@ at::Tensor sampled_features(const at::Tensor& K, const at::Tensor& summary, cons
                             const PackedLayout& layout, at::ScalarType type, Path path) {
   const at::NoGradGuard no_grad;
 #ifdef HAX_CUDA
-  if (use_cuda_kernel(path, K) && use_cuda_kernel(path, summary) &&
-      (type == at::kFloat || type == at::kBFloat16))
+  const auto refusal = [&] {
+    return first_refusal({other_dtype("the summary", summary.scalar_type(), {at::kFloat, at::kBFloat16}),
+                          other_dtype("the result", type, {at::kFloat, at::kBFloat16})});
+  };
+  if (use_cuda_kernel("sampled_features", path, K, refusal))
     return sampled_features_cuda(K, summary, sampled, layout, type);
 #endif
   const int64_t B = layout.batch();

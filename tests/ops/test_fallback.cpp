@@ -34,12 +34,12 @@ TEST_CASE("a fallback on a GPU is told once for each op and reason") {
   const at::Device gpu(at::kCUDA);
   const std::string said = test::stderr_of([&] {
     for (int i = 0; i < 3; ++i) {
-      ops::note_fallback("some_op", gpu, "width 9 is above 8");
+      ops::note_fallback("some_op", gpu, "width 9 is above 4");
       ops::note_fallback("some_op", gpu, "the input is Double, not Float");
       ops::note_fallback("some_op", at::kCPU, "width 5 is above 4");
     }
   });
-  const std::string first = "info: some_op: width 9 is above 8, so its composite path runs (slower)\n";
+  const std::string first = "info: some_op: width 9 is above 4, so its composite path runs (slower)\n";
   REQUIRE(contains(said, first));
   CHECK(said.find("width 9") == said.rfind("width 9"));
   CHECK(contains(said, "info: some_op: the input is Double, not Float, so its"));
@@ -87,7 +87,7 @@ TEST_CASE("a GPU's fused kernels say what they refuse, once", "[gpu]") {
     convolve(9, at::kFloat, gpu);
   });
   CHECK(watch.seen() ==
-        Seen{"causal_conv1d: width 9 is above 8", "sparse_attention: d_v 1004 is not a multiple of 8"});
+        Seen{"causal_conv1d: width 9 is above 4", "sparse_attention: d_v 1004 is not a multiple of 8"});
   CHECK(std::count(told.begin(), told.end(), '\n') == 2);
   CHECK(contains(told, "sparse_attention: d_v 1004 is not a multiple of 8, so its composite path runs"));
 }
