@@ -28,6 +28,7 @@ void add_config(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_convert(CLI::App& app, Action& action);
+void add_verify_resume(CLI::App& app, Action& action);
 
 // Version, commit, LibTorch, CUDA and devices; as text or JSON, ending with a newline.
 std::string version_report(bool json);

@@ -64,6 +64,11 @@ std::string checkpoint_of(const RunFolder& run) {
                     ": the run diverged before its first checkpoint, so there is nothing to evaluate; "
                     "train it anew into another --out, with a lower train.lr or train.checkpoint_every");
   }
+  if (result) {
+    throw DataError(run.path() + ": the run has ended (" + result->status +
+                    ") and its checkpoints are gone; to train it anew remove " + run.path() +
+                    "/result.json and let `hax train --out " + run.path() + "` begin again");
+  }
   throw DataError(run.path() + ": the run has no checkpoint yet; let `hax train --out " + run.path() +
                   "` go on");
 }

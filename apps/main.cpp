@@ -26,11 +26,13 @@ void print_result(const std::string& text) {
 // NOLINTNEXTLINE(bugprone-exception-escape): what throws before parsing is a fault in the table of commands.
 int main(int argc, char** argv) {
   using namespace hax;
+  open_standard_streams();
+  ignore_write_signals();
   CLI::App app{"hax: synthetic recall data, small sequence models, accuracy tables"};
   app.require_subcommand(0, 1);
   app.footer(
       "Exit status: 0 done, 1 runtime error, 2 usage or config, 3 bad data or checkpoint, 4 diverged,\n"
-      "130/143 stopped by a signal with the state saved.\n"
+      "5 stopped by --max-time, 130/143/138/129 by SIGINT/SIGTERM/SIGUSR1/SIGHUP, with the state saved.\n"
       "Example: hax gen-data --config configs/quick/data_joint_recall_4x4.yaml --out runs/data");
   bool version = false, json = false, quiet = false, verbose = false;
   app.add_flag("--version", version, "Print version, commit, LibTorch, CUDA and devices");
@@ -50,6 +52,7 @@ int main(int argc, char** argv) {
   add_inspect(app, action);
   add_bench(app, action);
   add_convert(app, action);
+  add_verify_resume(app, action);
 
   std::optional<std::string> help;
   try {
@@ -64,7 +67,6 @@ int main(int argc, char** argv) {
   }
 
   log::set_level(quiet ? log::Level::quiet : verbose ? log::Level::verbose : log::Level::normal);
-  ignore_closed_pipes();
   try {
     if (help) {
       print_result(*help);

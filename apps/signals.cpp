@@ -1,5 +1,6 @@
 #include "apps/signals.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 #include <csignal>
 
@@ -22,14 +23,26 @@ void catch_signals() {
   action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGUSR1, &action, nullptr);
   struct sigaction hangup {};
   sigaction(SIGHUP, nullptr, &hangup);
   if (hangup.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, nullptr);
 }
 
-void ignore_closed_pipes() { std::signal(SIGPIPE, SIG_IGN); }
-
 bool stop_requested() { return received != 0; }
 int signal_exit_status() { return 128 + received; }
+
+void ignore_write_signals() {
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
+}
+
+void open_standard_streams() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (::fcntl(fd, F_GETFD) >= 0) continue;
+    // open() returns the lowest number that is free: this one. A result that nobody can read is an error.
+    if (::open("/dev/null", fd == STDERR_FILENO ? O_WRONLY : O_RDONLY) < 0) return;
+  }
+}
 
 }  // namespace hax

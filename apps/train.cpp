@@ -1,9 +1,12 @@
+#include <chrono>
 #include <filesystem>
+#include <limits>
 #include <sstream>
 
 #include "apps/commands.h"
 #include "apps/signals.h"
 #include "apps/sources.h"
+#include "lib/base/duration.h"
 #include "lib/base/error.h"
 #include "lib/base/log.h"
 #include "lib/config/load.h"
@@ -12,12 +15,17 @@
 namespace hax {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 struct Options {
   std::vector<std::string> configs, sets;
-  std::string out;
+  std::string out, max_time;
 };
 
 int run_train(const Options& options) {
+  const auto begin = Clock::now();
+  const double most_seconds =
+      options.max_time.empty() ? std::numeric_limits<double>::infinity() : *parse_duration(options.max_time);
   catch_signals();
   // A run knows its own config: its folder is enough to go on with it, and --set changes what may change.
   const std::string own = options.out + "/config.yaml";
@@ -30,11 +38,17 @@ int run_train(const Options& options) {
   const RunFolder run = RunFolder::create_or_resume(options.out, config);
   if (const auto result = run.result(); result && result->status != "diverged") {
     log::info(options.out + ": already " + result->status + " at step " + std::to_string(result->step));
+    if (!run.has_checkpoint() && !std::filesystem::exists(run.best_checkpoint())) {
+      log::warn(options.out + ": its checkpoints are gone; to train it anew remove " + options.out +
+                "/result.json and give the same command again");
+    }
     return 0;
   }
   log::ProgressLine line;
   TrainHooks hooks;
-  hooks.should_stop = stop_requested;
+  hooks.should_stop = [&](int64_t) {
+    return stop_requested() || std::chrono::duration<double>(Clock::now() - begin).count() >= most_seconds;
+  };
   hooks.progress = [&](const std::string& text) { line.update(text); };
   const TrainOutcome outcome = train(run, *sources.train, *sources.valid, device, hooks);
   line.finish();
@@ -50,9 +64,10 @@ int run_train(const Options& options) {
       log::info(text.str());
       return 0;
     case TrainEnd::stopped:
-      log::warn(options.out + ": stopped at step " + std::to_string(outcome.result.step) +
+      log::warn(options.out + ": stopped " + (stop_requested() ? "" : "by --max-time ") + "at step " +
+                std::to_string(outcome.result.step) +
                 " with the state saved; the same command goes on from there");
-      return signal_exit_status();
+      return stop_requested() ? signal_exit_status() : static_cast<int>(ExitStatus::out_of_time);
     case TrainEnd::diverged:
       throw DivergedError(options.out + ": diverged " + outcome.result.message);
   }
@@ -79,6 +94,19 @@ void add_train(CLI::App& app, Action& action) {
       ->type_name("RUN")
       ->required()
       ->check(kNamed);
+  command
+      ->add_option(
+          "--max-time", options->max_time,
+          "Save and stop with status 5 after this time: 90s, 55m, 3h55m, 1d12h, 1:30:00 or 1-12:00:00; "
+          "leave room for one step and one save")
+      ->group("Output")
+      ->type_name("TIME")
+      ->check([](const std::string& text) {
+        return parse_duration(text)
+                   ? std::string()
+                   : "wanted a time such as 90s, 55m, 3h55m, 1d12h, 1:30:00 or 1-12:00:00, got '" + text +
+                         "'";
+      });
   command->footer(
       "Example: hax train --config configs/quick/joint_recall_hax.yaml --set data.path=runs/data --set "
       "train.seed=2 "

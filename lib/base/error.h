@@ -14,7 +14,10 @@ enum class ExitStatus : int {
   usage = 2,          // a flag or a config value
   data = 3,           // a dataset or checkpoint is damaged or does not fit
   diverged = 4,       // training met a non-finite loss or gradient
+  out_of_time = 5,    // hax train --max-time; the state was saved
+  hung_up = 129,      // SIGHUP; as below
   interrupted = 130,  // SIGINT; the state was saved
+  user_signal = 138,  // SIGUSR1; as above
   terminated = 143,   // SIGTERM; the state was saved
 };
 

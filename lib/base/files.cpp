@@ -6,6 +6,7 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -167,6 +168,45 @@ std::string read_file(const std::string& path, uint64_t max_bytes) {
     if (got == 0) return text;
     text.append(buffer.data(), static_cast<size_t>(got));
     if (text.size() > max_bytes) refuse_size(text.size());
+  }
+}
+
+void sync_file(const std::string& path) {
+  const int fd = open_retrying(path, O_RDONLY);
+  if (fd < 0) fail("open", path, errno);
+  const int error = fsync_retrying(fd) == 0 ? 0 : errno;
+  ::close(fd);
+  if (error != 0) fail("flush", path, error);
+  sync_folder(folder_of(path));
+}
+
+void require_room(const std::string& folder, int64_t bytes, int64_t files) {
+  std::vector<std::string> taken;
+  int error = 0;
+  bool reserved = true;
+  for (int64_t i = 0; i < files && error == 0 && reserved; ++i) {
+    taken.push_back((std::filesystem::path(folder) / temporary_name()).string());
+    const int fd = open_retrying(taken.back(), O_WRONLY | O_CREAT | O_EXCL, 0600);
+    if (fd < 0) {
+      error = errno;
+      taken.pop_back();
+      break;
+    }
+    do {
+      error = bytes <= 0 || ::fallocate(fd, 0, 0, bytes) == 0 ? 0 : errno;
+    } while (error == EINTR);
+    if (error == EOPNOTSUPP || error == ENOSYS) {
+      reserved = false;
+      struct statvfs free {};
+      const bool known = ::fstatvfs(fd, &free) == 0;
+      error = known && free.f_bavail * free.f_frsize < static_cast<uint64_t>(bytes * files) ? ENOSPC : 0;
+    }
+    ::close(fd);
+  }
+  for (const std::string& path : taken) ::unlink(path.c_str());
+  if (error != 0) {
+    fail("make room for " + std::to_string(files) + " x " + std::to_string(bytes) + " bytes in", folder,
+         error);
   }
 }
 

@@ -41,6 +41,14 @@ void write_file(const std::string& path, std::string_view text);  // through Ato
 // A regular file's bytes. Throws DataError for what is none, cannot be read or is larger than `max_bytes`.
 std::string read_file(const std::string& path, uint64_t max_bytes = UINT64_MAX);
 
+// Makes what a file holds, and its name, durable. Throws RuntimeError.
+void sync_file(const std::string& path);
+
+// Tries to take room for `files` files of `bytes` each in the folder, and gives it back. Throws RuntimeError
+// that names the folder and the reason: no room, a quota, a limit on the size of files, no right to write, no
+// such folder. Where the file system cannot reserve room it is asked how much is free.
+void require_room(const std::string& folder, int64_t bytes, int64_t files = 1);
+
 // Makes the folder and its missing parents, durably. Throws RuntimeError.
 void make_directories(const std::string& path);
 

@@ -32,6 +32,8 @@ enum class Schedule { constant, cosine };
 // bf16 / fp32, pure_bf16 is bf16 / bf16, as the official code trains.
 enum class Precision { fp32, bf16, pure_bf16 };
 enum class DeviceKind { automatic, cpu, cuda };
+enum class OnDivergence { stop, rewind };   // at a loss or gradient that is not finite
+enum class OnSaveError { stop, carry_on };  // when a file of the run cannot be written
 
 struct JointRecallConfig {
   int64_t n_context_min = 5;
@@ -221,6 +223,10 @@ struct TrainConfig {
   int64_t log_every = 50;
   double target_accuracy = 0.0;  // stop when validation reaches it; 0: never
   int64_t eval_batch_size = 256;
+  OnDivergence on_divergence = OnDivergence::stop;
+  int64_t max_rewinds = 3;
+  int64_t keep_last = 2;  // training checkpoints, the newest among them
+  OnSaveError on_save_error = OnSaveError::stop;
 };
 
 struct Config {

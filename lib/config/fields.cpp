@@ -260,6 +260,18 @@ void describe(TrainConfig& c, Visitor& v) {
           "fraction", from_to(0, 1));
   v.field(c.eval_batch_size, "eval_batch_size", "Examples in an evaluation batch.", "examples",
           from_to(1, kMaxSize));
+  v.field(
+      c.on_divergence, "on_divergence",
+      "At a loss or gradient that is not finite: stop, or rewind to the last validation and go on from there "
+      "with the batches behind the one that failed.");
+  v.field(c.max_rewinds, "max_rewinds", "Rewinds before the run stops as diverged.", "",
+          from_to(0, kMaxSize));
+  v.field(c.keep_last, "keep_last",
+          "Training checkpoints to keep: the newest, and older ones to go on from where it is damaged.",
+          "checkpoints", from_to(1, kMaxSize));
+  v.field(c.on_save_error, "on_save_error",
+          "When a checkpoint or metrics cannot be written: stop, or continue and try again at the next "
+          "checkpoint.");
 }
 
 void describe(Config& c, Visitor& v) {

@@ -27,9 +27,10 @@ struct Range {
   std::string text() const;  // ">= 1", "0 <= x < 1"; empty where everything is allowed
 };
 
-using FieldValue = std::variant<bool*, int64_t*, double*, std::string*, TaskKind*, DataSource*, Statistics*,
-                                HashRule*, Centring*, Schedule*, Precision*, DeviceKind*,
-                                std::vector<MixerKind>*, std::vector<PatternKind>*, std::vector<int64_t>*>;
+using FieldValue =
+    std::variant<bool*, int64_t*, double*, std::string*, TaskKind*, DataSource*, Statistics*, HashRule*,
+                 Centring*, Schedule*, Precision*, DeviceKind*, OnDivergence*, OnSaveError*,
+                 std::vector<MixerKind>*, std::vector<PatternKind>*, std::vector<int64_t>*>;
 
 template <class T>
 inline constexpr bool is_list = false;

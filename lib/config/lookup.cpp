@@ -15,12 +15,14 @@
 namespace hax {
 namespace {
 
-constexpr std::array<std::string_view, 6> kWithoutEffect = {"name",
+constexpr std::array<std::string_view, 8> kWithoutEffect = {"name",
                                                             "data.path",
                                                             "train.threads",
                                                             "train.log_every",
                                                             "train.checkpoint_every",
-                                                            "train.eval_batch_size"};
+                                                            "train.eval_batch_size",
+                                                            "train.keep_last",
+                                                            "train.on_save_error"};
 
 // "a, b or c"
 std::string alternatives(const std::vector<std::string>& names) {

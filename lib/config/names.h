@@ -63,6 +63,12 @@ inline constexpr EnumName<Precision> enum_names<Precision>[] = {
 template <>
 inline constexpr EnumName<DeviceKind> enum_names<DeviceKind>[] = {
     {DeviceKind::automatic, "auto"}, {DeviceKind::cpu, "cpu"}, {DeviceKind::cuda, "cuda"}};
+template <>
+inline constexpr EnumName<OnDivergence> enum_names<OnDivergence>[] = {{OnDivergence::stop, "stop"},
+                                                                      {OnDivergence::rewind, "rewind"}};
+template <>
+inline constexpr EnumName<OnSaveError> enum_names<OnSaveError>[] = {{OnSaveError::stop, "stop"},
+                                                                    {OnSaveError::carry_on, "continue"}};
 
 template <class E>
 std::string_view name_of(E value) {

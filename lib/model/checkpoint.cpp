@@ -38,6 +38,8 @@ Json to_json(const CheckpointInfo& info) {
           {"valid_accuracy", info.valid_accuracy},
           {"best_accuracy", info.best_accuracy},
           {"best_step", info.best_step},
+          {"rewinds", info.rewinds},
+          {"skipped_batches", info.skipped_batches},
           {"data_fingerprint", info.data_fingerprint},
           {"data",
            {{"task", info.data.task},
@@ -105,6 +107,9 @@ CheckpointInfo info_from(const Safetensors& file) {
   info.valid_accuracy = state.number("valid_accuracy", -1.0, 1.0);
   info.best_accuracy = state.number("best_accuracy", -1.0, 1.0);
   info.best_step = state.integer("best_step", 0, INT64_MAX);
+  if (state.has("rewinds")) info.rewinds = state.integer("rewinds", 0, INT64_MAX);  // older ones: neither
+  if (state.has("skipped_batches"))
+    info.skipped_batches = state.integer("skipped_batches", 0, INT64_MAX);
   info.data_fingerprint = state.text("data_fingerprint");
   const JsonReader data = state.child("data");
   info.data.task = data.text("task");

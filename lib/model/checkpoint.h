@@ -26,6 +26,8 @@ struct CheckpointInfo {
   double valid_accuracy = -1.0;  // at `step`; -1: not validated there
   double best_accuracy = -1.0;   // of the run so far
   int64_t best_step = 0;
+  int64_t rewinds = 0;          // after divergence
+  int64_t skipped_batches = 0;  // by all rewinds: update s reads batch s + skipped_batches
 };
 
 // First and second moments of Adam, flat like ParameterSet::flat().

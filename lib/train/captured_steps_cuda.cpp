@@ -42,6 +42,9 @@ class CapturedSteps : public StepQueue {
     c10::cuda::getCurrentCUDAStream(model.device().index()).synchronize();
   }
 
+  // What a step under way reads and writes must outlive it, also when an exception ends the run.
+  ~CapturedSteps() override { cudaStreamSynchronize(stream_.stream()); }
+
   void push(const Batch& batch, int64_t step) override {
     if (eager_) return fallback_->push(batch, step);
     if (pending_.size() == static_cast<size_t>(ops::cuda::kRingSteps)) read_ring();

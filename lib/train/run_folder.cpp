@@ -6,16 +6,19 @@
 
 #include <cerrno>
 #include <chrono>
+#include <climits>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <thread>
 
 #include "lib/base/error.h"
 #include "lib/base/files.h"
 #include "lib/base/json.h"
+#include "lib/base/log.h"
 #include "lib/config/load.h"
 #include "lib/config/lookup.h"
 #include "lib/config/write.h"
@@ -29,13 +32,6 @@ using Json = nlohmann::json;
 constexpr int kLockAttempts = 10;
 constexpr uint64_t kMaxResultBytes = 1 << 20;
 
-void append_line(const std::string& path, const std::string& line) {
-  std::ofstream file(path, std::ios::app | std::ios::binary);
-  file << line << '\n';
-  file.flush();
-  if (!file) throw RuntimeError(path + ": cannot write: " + std::strerror(errno));
-}
-
 // What a run may not change between its start and a resume, as lines "key: before -> after". Where the data
 // lie may change: their fingerprint is compared.
 std::vector<std::string> binding_difference(const Config& was, const Config& is) {
@@ -46,16 +42,33 @@ std::vector<std::string> binding_difference(const Config& was, const Config& is)
   return changes;
 }
 
-// Calls use(record, line) on each whole line that is a JSON object; a torn last line, which a killed process
-// leaves, is passed over.
-template <class Use>
-void for_each_record(const std::string& path, Use use) {
-  std::ifstream file(path, std::ios::binary);
-  std::string line;
-  while (std::getline(file, line)) {
-    const Json record = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (record.is_object() && record.contains("step")) use(record, line);
-  }
+std::string host_name() {
+  char name[HOST_NAME_MAX + 1] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 && name[0] != '\0' ? name : "?";
+}
+
+// What the lock's holder wrote: its process and host. No value where it wrote none.
+struct Holder {
+  pid_t process = 0;
+  std::string host;
+};
+std::optional<Holder> holder_in(const std::string& lock) {
+  std::istringstream text(read_file(lock));
+  Holder holder;
+  if (!(text >> holder.process >> holder.host) || holder.process <= 0) return std::nullopt;
+  return holder;
+}
+
+std::string holder_text(const std::string& lock) {
+  const auto holder = holder_in(lock);
+  return holder ? "process " + std::to_string(holder->process) + " on " + holder->host : "another process";
+}
+
+// False where nobody stands in the lock, or a process of this host that is gone.
+bool holder_may_live(const std::string& lock) {
+  const auto holder = holder_in(lock);
+  if (!holder || holder->process == ::getpid()) return false;
+  return holder->host != host_name() || ::kill(holder->process, 0) == 0 || errno == EPERM;
 }
 
 }  // namespace
@@ -79,13 +92,16 @@ RunFolder RunFolder::create_or_resume(const std::string& path, const Config& con
     if (!changes.empty()) write_file(config_path, to_yaml(config));
     return RunFolder(path, config);
   }
+  // The config comes first: a folder without one was killed before it, and holds left-overs of it at most.
+  if (fs::is_directory(path)) remove_stale_temporaries(path);
   if (fs::exists(path) && (!fs::is_directory(path) || !fs::is_empty(path))) {
     throw UsageError(
         path +
         ": exists and is no run folder of hax (no config.yaml in it); give --out a new or empty folder");
   }
-  make_directories(path + "/checkpoints");
+  make_directories(path);
   write_file(config_path, to_yaml(config));
+  make_directories(path + "/checkpoints");
   return RunFolder(path, config);
 }
 
@@ -138,19 +154,20 @@ void RunFolder::write_result(const RunResult& r) const {
   write_file(path_ + "/result.json", json.dump(2) + "\n");
 }
 
-void RunFolder::append_metrics(const std::string& json) const { append_line(path_ + "/metrics.jsonl", json); }
-void RunFolder::append_timing(const std::string& json) const { append_line(path_ + "/timing.jsonl", json); }
+RecordLog RunFolder::metrics() const { return RecordLog(path_ + "/metrics.jsonl"); }
+RecordLog RunFolder::timing() const { return RecordLog(path_ + "/timing.jsonl"); }
 
 RunProgress RunFolder::progress() const {
   RunProgress out;
-  for_each_record(path_ + "/metrics.jsonl", [&](const Json& record, const std::string&) {
-    out.step = record["step"];
-    out.tokens_seen = record.value("tokens_seen", out.tokens_seen);
-    const double accuracy = record.value("kind", "") == "valid" ? record.value("accuracy", -1.0) : -1.0;
-    if (accuracy <= out.best_accuracy) return;
+  for (const Record& record : metrics().records()) {
+    out.step = record.json["step"];
+    out.tokens_seen = record.json.value("tokens_seen", out.tokens_seen);
+    const bool valid = record.json.value("kind", "") == "valid";
+    const double accuracy = valid ? record.json.value("accuracy", -1.0) : -1.0;
+    if (accuracy <= out.best_accuracy) continue;
     out.best_accuracy = accuracy;
     out.best_step = out.step;
-  });
+  }
   return out;
 }
 
@@ -167,35 +184,41 @@ std::shared_ptr<const void> RunFolder::lock() const {
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (fd < 0) throw RuntimeError("cannot create " + path + ": " + std::strerror(errno));
   std::shared_ptr<const void> held(nullptr, [fd](const void*) { ::close(fd); });
-  // is_training() of another process holds it for a moment. Where the file system has no locks, there is
-  // nothing to hold.
-  for (int attempt = 1; ::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; ++attempt) {
-    if (attempt == kLockAttempts) {
-      throw UsageError(path_ + ": another process is training this run; wait for it, or give another --out");
+  const auto refuse = [&](const std::string& more) {
+    throw UsageError(path_ + ": " + holder_text(path) +
+                     " is training this run; wait for it, or give another --out" + more);
+  };
+  // is_training() of another process holds it for a moment.
+  for (int attempt = 1; ::flock(fd, LOCK_EX | LOCK_NB) != 0; ++attempt) {
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK) {
+      if (holder_may_live(path)) refuse("; if it is gone, remove " + path);
+      break;
     }
+    if (attempt == kLockAttempts) refuse("");
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
   }
-  return held;
+  const std::string holder = std::to_string(::getpid()) + " " + host_name() + "\n";
+  if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, holder.data(), holder.size(), 0) < 0)
+    throw RuntimeError("cannot write " + path + ": " + std::strerror(errno));
+  return {nullptr, [held, fd](const void*) {
+            // A name that stays is passed over by the next holder.
+            if (::ftruncate(fd, 0) != 0) log::debug("the lock keeps its holder's name");
+          }};
 }
 
-void RunFolder::rewind_metrics(int64_t step, bool validated) const {
-  const std::string path = path_ + "/metrics.jsonl";
-  if (!fs::exists(path)) return;
-  std::string kept;
-  for_each_record(path, [&](const Json& record, const std::string& line) {
+void RunFolder::rewind_metrics(const CheckpointInfo& to) const {
+  metrics().keep_if([&](const Json& record) {
     const int64_t at = record["step"];
-    const bool keep = at < step || (at == step && (validated || record.value("kind", "") != "valid"));
-    if (keep) kept += line + "\n";
+    const std::string kind = record.value("kind", "");
+    if (kind == "rewind" && record.value("rewinds", int64_t{0}) > to.rewinds) return false;
+    return at < to.step || (at == to.step && (to.valid_accuracy >= 0.0 || kind != "valid"));
   });
-  write_file(path, kept);
 }
 
 double RunFolder::seconds_so_far() const {
   double seconds = 0.0;
-  const std::string path = path_ + "/timing.jsonl";
-  if (!fs::exists(path)) return seconds;
-  for_each_record(path,
-                  [&](const Json& record, const std::string&) { seconds += record.value("seconds", 0.0); });
+  for (const Record& record : timing().records()) seconds += record.json.value("seconds", 0.0);
   return seconds;
 }
 

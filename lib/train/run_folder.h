@@ -1,8 +1,9 @@
 // A run is a folder, and the folder is the only truth about it:
 //   config.yaml              the resolved config
-//   metrics.jsonl            one line a record: {"kind": "train" | "valid", "step": ..., ...}; no clock in it
-//   timing.jsonl             wall-clock seconds and tokens a second, by step
-//   checkpoints/last.safetensors, checkpoints/best.safetensors
+//   metrics.jsonl            one line a record: {"kind": "train" | "valid" | "rewind", "step": ..., ...}; no
+//   clock timing.jsonl             wall-clock seconds and tokens a second, by step
+//   checkpoints/last.safetensors, best.safetensors; what else is there: lib/train/kept_checkpoints.h
+//   divergence-N.json        the N-th step that was not finite (lib/train/divergence.h)
 //   result.json              written last: how the run ended
 //   eval-FINGERPRINT.json    evaluations of the best checkpoint by `hax table`
 //   (lib/train/stored_evaluation.h) lock                     held by the process that trains
@@ -13,6 +14,7 @@
 #include <string>
 
 #include "lib/model/checkpoint.h"
+#include "lib/train/record_log.h"
 
 namespace hax {
 
@@ -47,21 +49,23 @@ class RunFolder {
   const Config& config() const { return config_; }
   std::string last_checkpoint() const { return path_ + "/checkpoints/last.safetensors"; }
   std::string best_checkpoint() const { return path_ + "/checkpoints/best.safetensors"; }
+  std::string rewind_checkpoint() const { return path_ + "/checkpoints/rewind.safetensors"; }
   bool has_checkpoint() const;
   std::optional<RunResult> result() const;
   void write_result(const RunResult& result) const;
 
-  // Appends one JSON object a line.
-  void append_metrics(const std::string& json) const;
-  void append_timing(const std::string& json) const;
+  RecordLog metrics() const;
+  RecordLog timing() const;
   RunProgress progress() const;
   // Whether a process holds the lock.
   bool is_training() const;
-  // Holds the run for this process until the returned handle goes; throws UsageError when another one has it.
+  // Holds the run for this process until the returned handle goes. Throws UsageError that names the holder
+  // when another one has it. The kernel lets go of a dead process's lock; where the file system has no locks,
+  // the process and host that stand in the file count, and a holder on this host that is gone is passed over.
   std::shared_ptr<const void> lock() const;
-  // Drops records that a resumed run will write again: those after `step`, and the validation at `step`
-  // itself unless `validated`.
-  void rewind_metrics(int64_t step, bool validated) const;
+  // Brings the metrics to the state of a checkpoint: without the records that a resumed run will write again,
+  // those after its step, its own validation unless it holds that, and rewinds that it knows nothing of.
+  void rewind_metrics(const CheckpointInfo& to) const;
   double seconds_so_far() const;
 
  private:

@@ -43,10 +43,10 @@ ops::CrossEntropy training_loss(const Config& config, const at::Tensor& logits, 
                                     : ops::cross_entropy(logits, targets);
 }
 
-StepMetrics TrainStep::run(const Batch& batch, int64_t step, const Draws& draws) {
+TrainStep::Gradients TrainStep::gradients(const Batch& batch, const Draws& draws) {
   const ModelInput input = to_device(batch, model_.device());
   model_.parameters().zero_grad();
-  const ModelOutput output = model_.forward(input, draws, compute_dtype(config_.train.precision));
+  ModelOutput output = model_.forward(input, draws, compute_dtype(config_.train.precision));
   const auto result = training_loss(config_, output.logits, input.targets);
   at::Tensor total = result.loss;
   if (output.aux_loss.defined()) total = total + config_.model.sparse.ranking_weight * output.aux_loss;
@@ -61,7 +61,11 @@ StepMetrics TrainStep::run(const Batch& batch, int64_t step, const Draws& draws)
                  optimiser_.grad_norm().to(at::kFloat)})
           .to(at::kCPU);
   const float* s = scalars.const_data_ptr<float>();
-  StepMetrics metrics{s[0], s[1], s[2], s[3], input.layout.total()};
+  return {{s[0], s[1], s[2], s[3], input.layout.total()}, std::move(output)};
+}
+
+StepMetrics TrainStep::run(const Batch& batch, int64_t step, const Draws& draws) {
+  const StepMetrics metrics = gradients(batch, draws).metrics;
   if (metrics.finite()) optimiser_.update(step, learning_rate(config_.train, step), metrics.grad_norm);
   return metrics;
 }

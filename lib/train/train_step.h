@@ -19,7 +19,15 @@ struct StepMetrics {
 
 class TrainStep {
  public:
+  // A step without its update: the gradient is in the parameters, `output` what the model gave.
+  struct Gradients {
+    StepMetrics metrics;
+    ModelOutput output;
+  };
+
   TrainStep(LanguageModel& model, const Config& config);
+
+  Gradients gradients(const Batch& batch, const Draws& draws);
 
   // Update number `step` (from 0) with these draws. When the loss or the gradient is not finite, nothing is
   // updated and the returned metrics say so.

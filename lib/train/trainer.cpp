@@ -7,11 +7,14 @@
 #include <sstream>
 
 #include "lib/base/error.h"
+#include "lib/base/files.h"
 #include "lib/base/log.h"
 #include "lib/base/memory.h"
 #include "lib/base/parallel.h"
 #include "lib/data/prefetch.h"
 #include "lib/eval/evaluate.h"
+#include "lib/train/divergence.h"
+#include "lib/train/kept_checkpoints.h"
 #include "lib/train/step_queue.h"
 
 namespace hax {
@@ -41,19 +44,19 @@ class Trainer {
     info_.data = train.spec();
     info_.data_fingerprint = train.fingerprint();
     check_fits(info_, valid.spec(), "the validation split");
-    if (run_.has_checkpoint()) {
-      resume(device);
+    require_room_for_checkpoints(run_, model_);
+    if (run_.has_checkpoint() || !kept_checkpoints(run_).empty()) {
+      resume();
     } else {
       if (std::filesystem::exists(run_.best_checkpoint())) {
         log::warn(run_.last_checkpoint() + ": is missing, so the run starts over");
       }
-      run_.rewind_metrics(0, false);
+      run_.rewind_metrics(info_);
     }
-    pushed_ = logged_ = info_.step;
-    queue_ = make_step_queue(model_, step_, config_, info_.data);
     scorer_ = make_scorer(model_, eval_draws_, valid_.spec(), config_.train.eval_batch_size,
                           compute_dtype(config_.train.precision), /*with_predicted=*/false);
-    ahead_.emplace(batches_, pushed_, batches_ahead(device));
+    run_.timing().mend_tail();
+    begin_steps();
   }
 
   TrainOutcome loop() {
@@ -63,20 +66,20 @@ class Trainer {
         continue;
       }
       StepMetrics last;
-      if (!settle(last)) return diverged(last);
+      if (!settle(last)) {
+        if (!rewind(last)) return diverged(last);
+        continue;
+      }
       if (info_.step > logged_ &&
           (info_.step % config_.train.log_every == 0 || info_.step == config_.train.steps)) {
         log_step(last);
         logged_ = info_.step;
       }
-      if (validation_due()) {
-        if (!validate()) return stop();
-        if (config_.train.target_accuracy > 0.0 && info_.valid_accuracy >= config_.train.target_accuracy) {
-          return end(TrainEnd::target_reached, "target_reached");
-        }
-      }
+      if (validation_due() && !validate()) return stop();
+      if (config_.train.target_accuracy > 0.0 && info_.valid_accuracy >= config_.train.target_accuracy)
+        return end(TrainEnd::target_reached, "target_reached");
       if (info_.step >= config_.train.steps) return end(TrainEnd::finished, "finished");
-      if (info_.step > saved_step_ && info_.step % config_.train.checkpoint_every == 0) save();
+      if (info_.step > saved_step_ && scheduled(info_.step)) save();
       if (stop_asked_) return stop();
 
       queue_->push(ahead_->next(), pushed_++);
@@ -93,7 +96,7 @@ class Trainer {
 
   // Once true it stays so: the request is met at the next boundary.
   bool stop_asked() {
-    stop_asked_ = stop_asked_ || (hooks_.should_stop && hooks_.should_stop());
+    stop_asked_ = stop_asked_ || (hooks_.should_stop && hooks_.should_stop(pushed_));
     return stop_asked_;
   }
 
@@ -110,24 +113,49 @@ class Trainer {
     return true;
   }
 
-  void resume(at::Device device) {
-    auto loaded = read_checkpoint(run_.last_checkpoint(), device);
-    if (!loaded.optimizer.exp_avg.defined()) {
-      throw DataError(run_.last_checkpoint() + ": holds no optimiser state, so the run cannot go on from it");
-    }
+  // Is this a step after which a run that nothing interrupts saves?
+  bool scheduled(int64_t step) const { return step > 0 && step % config_.train.checkpoint_every == 0; }
+
+  void resume() {
+    auto loaded = read_newest_checkpoint(run_, model_.device());
     if (loaded.info.data_fingerprint != info_.data_fingerprint) {
       throw DataError(run_.path() + ": the training data has changed since the run began (fingerprint " +
                       info_.data_fingerprint + ", the run's is " + loaded.info.data_fingerprint +
                       "); restore the data, or train into another --out");
     }
-    const at::NoGradGuard no_grad;
-    model_.parameters().flat().copy_(loaded.model->parameters().flat());
-    step_.optimiser().state() = loaded.optimizer;
-    info_ = loaded.info;
+    take(loaded.info, loaded.model->parameters().flat(), loaded.optimizer);
     saved_step_ = first_step_ = info_.step;
     first_tokens_ = info_.tokens_seen;
-    run_.rewind_metrics(info_.step, info_.valid_accuracy >= 0.0);
+    rewind_metrics();
     log::info("resuming at step " + std::to_string(info_.step));
+  }
+
+  // The state of a checkpoint becomes this run's.
+  void take(const CheckpointInfo& info, const at::Tensor& weights, const OptimizerState& optimizer) {
+    const at::NoGradGuard no_grad;
+    model_.parameters().flat().copy_(weights);
+    step_.optimiser().state() = optimizer;
+    info_ = info;
+  }
+
+  void begin_steps() {
+    pushed_ = logged_ = info_.step;
+    queue_ = make_step_queue(model_, step_, config_, info_.data);
+    ahead_.emplace(batches_, pushed_ + info_.skipped_batches, batches_ahead(model_.device()));
+  }
+
+  // The metrics of info_'s state; the record of its last rewind is a part of them.
+  void rewind_metrics() {
+    pending_.clear();
+    run_.rewind_metrics(info_);
+    if (info_.rewinds == 0) return;
+    for (const Record& record : run_.metrics().records()) {
+      if (record.json.value("kind", "") == "rewind" && record.json["rewinds"] == info_.rewinds) return;
+    }
+    record(Json{{"kind", "rewind"},
+                {"step", info_.step},
+                {"rewinds", info_.rewinds},
+                {"skipped_batches", info_.skipped_batches}});
   }
 
   bool validation_due() const {
@@ -139,56 +167,100 @@ class Trainer {
   // False when the user stopped it half-way: then it has no effect and is due again.
   bool validate() {
     bool stopped = false;
-    const auto stop = [&] { return stopped = stopped || (hooks_.should_stop && hooks_.should_stop()); };
+    const auto stop = [&] {
+      return stopped = stopped || (hooks_.should_stop && hooks_.should_stop(info_.step));
+    };
     const Evaluation result =
         evaluate(*scorer_, valid_, config_.train.validate_examples, config_.train.eval_batch_size, stop);
     if (stopped) return false;
     const MeanAndError mean = accuracy(result);
     info_.valid_accuracy = mean.mean;
-    run_.append_metrics(Json{
-        {"kind", "valid"},
-        {"step", info_.step},
-        {"accuracy", mean.mean},
-        {"standard_error", mean.standard_error},
-        {"loss", result.loss},
-        {"examples",
-         mean.n}}.dump());
+    record(Json{{"kind", "valid"},
+                {"step", info_.step},
+                {"accuracy", mean.mean},
+                {"standard_error", mean.standard_error},
+                {"loss", result.loss},
+                {"examples", mean.n}});
     std::ostringstream text;
     text << "step " << info_.step << "  validation accuracy " << std::fixed << std::setprecision(2)
          << 100.0 * mean.mean << " %  loss " << std::setprecision(4) << result.loss;
     log::info(text.str());
     if (mean.mean > info_.best_accuracy) {
+      const CheckpointInfo before = info_;
       info_.best_accuracy = mean.mean;
       info_.best_step = info_.step;
-      write_checkpoint(run_.best_checkpoint(), model_, info_, nullptr);
+      if (!attempt([&] { write_checkpoint(run_.best_checkpoint(), model_, info_, nullptr); })) info_ = before;
+    }
+    if (config_.train.on_divergence == OnDivergence::rewind && info_.step < config_.train.steps) {
+      attempt([&] { write_checkpoint(run_.rewind_checkpoint(), model_, info_, &step_.optimiser().state()); });
     }
     return true;
   }
 
-  void save() {
-    write_checkpoint(run_.last_checkpoint(), model_, info_, &step_.optimiser().state());
-    saved_step_ = info_.step;
-    write_timing();
+  // Writes to the run folder. Where that fails, the run ends with what was saved before or, under
+  // train.on_save_error = continue and unless it is the last time, goes on: false.
+  template <class Write>
+  bool attempt(Write write, bool last_time = false) {
+    try {
+      write();
+      return true;
+    } catch (const RuntimeError& e) {
+      const std::string saved = run_.has_checkpoint()
+                                    ? "the state of step " + std::to_string(saved_step_) + " is saved"
+                                    : "nothing is saved yet";
+      if (last_time || config_.train.on_save_error == OnSaveError::stop) {
+        throw RuntimeError(std::string(e.what()) + "; the run stops at step " + std::to_string(info_.step) +
+                           ", " + saved + "; make it possible to write there and run the same command again");
+      }
+      log::warn(std::string(e.what()) + "; training goes on (train.on_save_error = continue), " + saved);
+      return false;
+    }
+  }
+
+  // Metrics that could not be written wait for the next time.
+  void record(const Json& metrics) {
+    pending_ += metrics.dump() + "\n";
+    attempt([&] { write_pending(); });
+  }
+
+  void write_pending() {
+    if (pending_.empty()) return;
+    run_.metrics().append(pending_);
+    pending_.clear();
+  }
+
+  // What the metrics say up to a checkpoint is on the disk before it: a run that goes on adds to them.
+  bool save(bool last_time = false) {
+    return attempt(
+        [&] {
+          write_pending();
+          run_.metrics().sync();
+          if (saved_step_ < info_.step && scheduled(saved_step_)) keep_last_checkpoint(run_, saved_step_);
+          write_checkpoint(run_.last_checkpoint(), model_, info_, &step_.optimiser().state());
+          saved_step_ = info_.step;
+          // A run that is stopped drops nothing that it would still have without the stop.
+          if (!stop_asked_) drop_old_checkpoints(run_, config_.train.keep_last - 1);
+          write_timing();
+        },
+        last_time);
   }
 
   void write_timing() {
     const double seconds = seconds_since(session_);
-    run_.append_timing(Json{{"step", info_.step}, {"seconds", seconds - timed_}}.dump());
+    run_.timing().append(Json{{"step", info_.step}, {"seconds", seconds - timed_}}.dump() + "\n");
     timed_ = seconds;
   }
 
   void log_step(const StepMetrics& m) {
     const double lr = learning_rate(config_.train, info_.step - 1);
-    run_.append_metrics(Json{
-        {"kind", "train"},
-        {"step", info_.step},
-        {"loss", m.loss},
-        {"aux_loss", m.aux_loss},
-        {"accuracy", m.accuracy},
-        {"grad_norm", m.grad_norm},
-        {"lr", lr},
-        {"tokens_seen",
-         info_.tokens_seen}}.dump());
+    record(Json{{"kind", "train"},
+                {"step", info_.step},
+                {"loss", m.loss},
+                {"aux_loss", m.aux_loss},
+                {"accuracy", m.accuracy},
+                {"grad_norm", m.grad_norm},
+                {"lr", lr},
+                {"tokens_seen", info_.tokens_seen}});
     if (!hooks_.progress) return;
     const double elapsed = seconds_since(session_);
     const auto done = static_cast<double>(info_.step - first_step_);
@@ -208,26 +280,84 @@ class Trainer {
   }
 
   TrainOutcome end(TrainEnd how, const std::string& status) {
-    save();
+    save(/*last_time=*/true);
     const RunResult r = result(status);
-    run_.write_result(r);
+    attempt([&] { run_.write_result(r); }, /*last_time=*/true);
     return {how, r};
   }
 
   TrainOutcome stop() {
-    save();
+    stop_asked_ = true;
+    save(/*last_time=*/true);
     return {TrainEnd::stopped, result("stopped")};
+  }
+
+  static std::string divergence_file(int64_t count) {
+    return "divergence-" + std::to_string(count) + ".json";
+  }
+
+  void report_divergence(const StepMetrics& m) {
+    const int64_t batch = info_.step + info_.skipped_batches;
+    std::string report;
+    try {
+      report = divergence_report(model_, step_, config_, batches_.batch(batch),
+                                 {info_.step, batch, batches_.indices(batch), m});
+    } catch (const std::exception& e) {
+      log::warn(std::string("the step that was not finite could not be repeated: ") + e.what());
+      return;
+    }
+    attempt([&] { write_file(run_.path() + "/" + divergence_file(info_.rewinds + 1), report); });
+  }
+
+  // After a step that was not finite: back to the last validation, or to the start, and on from there with
+  // the batch behind the one that failed. False when the config or its limit forbids it.
+  bool rewind(const StepMetrics& m) {
+    report_divergence(m);
+    const TrainConfig& t = config_.train;
+    if (t.on_divergence == OnDivergence::stop || info_.rewinds >= t.max_rewinds) return false;
+    const int64_t failed = info_.step, batch = failed + info_.skipped_batches, rewinds = info_.rewinds + 1;
+    const int64_t to = failed / t.validate_every * t.validate_every;
+    if (to > 0) {
+      const auto loaded = read_checkpoint(run_.rewind_checkpoint(), model_.device());
+      if (loaded.info.step != to || !loaded.optimizer.exp_avg.defined()) {
+        throw DataError(run_.rewind_checkpoint() + ": holds the state of step " +
+                        std::to_string(loaded.info.step) + ", and the run must go back to step " +
+                        std::to_string(to));
+      }
+      take(loaded.info, loaded.model->parameters().flat(), loaded.optimizer);
+    } else {
+      const LanguageModel fresh(config_.model, info_.data, t.seed, model_.device(),
+                                weight_dtype(t.precision));
+      CheckpointInfo start;
+      start.config = info_.config;
+      start.data = info_.data;
+      start.data_fingerprint = info_.data_fingerprint;
+      const at::Tensor zero = at::zeros_like(fresh.parameters().flat());
+      take(start, fresh.parameters().flat(), {zero, zero.clone()});
+    }
+    info_.rewinds = rewinds;
+    info_.skipped_batches = batch + 1 - to;
+    log::warn("update " + std::to_string(failed + 1) + " was not finite (" + divergence_file(rewinds) +
+              "): back to step " + std::to_string(to) + ", rewind " + std::to_string(rewinds) + " of " +
+              std::to_string(t.max_rewinds));
+    // From here on a run that is killed goes on behind the rewind; its metrics follow.
+    drop_later_checkpoints(run_, to);
+    saved_step_ = to;
+    save();
+    rewind_metrics();
+    begin_steps();
+    return true;
   }
 
   // Saves nothing: weights whose loss is not finite are no state to go on from, and the last checkpoint is.
   TrainOutcome diverged(const StepMetrics& m) {
-    write_timing();
+    attempt([&] { write_timing(); });
     std::ostringstream text;
     text << "at update " << info_.step + 1 << ": loss " << m.loss << ", ranking loss " << m.aux_loss
-         << ", gradient norm " << m.grad_norm
+         << ", gradient norm " << m.grad_norm << ", see " << divergence_file(info_.rewinds + 1)
          << "; a lower train.lr, a longer train.warmup_steps or train.grad_clip may help";
     const RunResult r = result("diverged", text.str());
-    run_.write_result(r);
+    attempt([&] { run_.write_result(r); }, /*last_time=*/true);
     return {TrainEnd::diverged, r};
   }
 
@@ -245,7 +375,8 @@ class Trainer {
   bool stop_asked_ = false;
   int64_t pushed_ = 0, logged_ = 0;  // updates that were started, and the last that was logged
   CheckpointInfo info_;
-  int64_t saved_step_ = 0;
+  int64_t saved_step_ = 0;  // of the last checkpoint
+  std::string pending_;     // lines of metrics that are not in the file yet
   const Clock::time_point session_ = Clock::now();
   double timed_ = 0.0;
   int64_t first_step_ = 0, first_tokens_ = 0;

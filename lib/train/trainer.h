@@ -16,7 +16,9 @@ struct TrainOutcome {
 };
 
 struct TrainHooks {
-  std::function<bool()> should_stop;                 // asked between steps; true saves and returns `stopped`
+  // Asked before each step and each batch of a validation, with the number of steps that were started; true
+  // saves and returns `stopped`. What it throws ends the run as a kill would: nothing more is saved.
+  std::function<bool(int64_t step)> should_stop;
   std::function<void(const std::string&)> progress;  // one line: step, loss, accuracy, tokens/s, ETA
 };
 

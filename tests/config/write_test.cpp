@@ -73,7 +73,11 @@ Config everything_changed() {
              79,
              80,
              0.999,
-             257};
+             257,
+             OnDivergence::rewind,
+             4,
+             5,
+             OnSaveError::carry_on};
   return c;
 }
 

@@ -20,7 +20,7 @@ TrainOutcome run_toy(const std::string& path, const Config& config, int stop_aft
   const ToySource training(1, 500), validation(2, 64);
   int asked = 0;
   TrainHooks hooks;
-  hooks.should_stop = [&] { return stop_after_asking >= 0 && ++asked > stop_after_asking; };
+  hooks.should_stop = [&](int64_t) { return stop_after_asking >= 0 && ++asked > stop_after_asking; };
   return train(RunFolder::create_or_resume(path, config), training, validation, at::kCPU, hooks);
 }
 
@@ -322,7 +322,7 @@ TEST_CASE("a GPU run trains, resumes and evaluates", "[gpu]") {
     const ToySource training(1, 500), validation(2, 64);
     int asked = 0;
     TrainHooks hooks;
-    hooks.should_stop = [&] { return ++asked == 30; };
+    hooks.should_stop = [&](int64_t) { return ++asked == 30; };
     CHECK(train(RunFolder::create_or_resume(path, config), training, validation, at::kCUDA, hooks).end ==
           TrainEnd::stopped);
     const auto outcome =

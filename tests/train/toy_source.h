@@ -66,4 +66,18 @@ inline Config toy_config() {
   return config;
 }
 
+// The same for a GPU, of sizes whose steps are captured as CUDA graphs.
+inline Config captured_config() {
+  Config config = toy_config();
+  auto& m = config.model;
+  m.d_model = 64;
+  m.d_state = 16;
+  m.n_heads = 8;
+  m.sparse.k = 24;
+  m.sparse.hash_bits = 4;
+  config.train.precision = Precision::bf16;
+  config.train.device = DeviceKind::cuda;
+  return config;
+}
+
 }  // namespace hax::test

@@ -1,0 +1,318 @@
+// A run that is interrupted anywhere and goes on ends with the bytes of one that is not.
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "lib/base/error.h"
+#include "lib/base/files.h"
+#include "lib/train/verify_resume.h"
+#include "tests/catch.h"
+#include "tests/support.h"
+#include "tests/train/toy_source.h"
+
+namespace hax::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kEndless = -1;  // the size of a stream
+
+TrainOutcome run_toy(const std::string& path, const Config& config, int64_t stop_at = -1,
+                     int64_t examples = 500) {
+  const ToySource training(1, examples), validation(2, 64);
+  TrainHooks hooks;
+  hooks.should_stop = [&](int64_t step) { return stop_at >= 0 && step >= stop_at; };
+  return train(RunFolder::create_or_resume(path, config), training, validation, at::kCPU, hooks);
+}
+
+// Empty when the runs hold the same bytes.
+std::string differences(const std::string& a, const std::string& b) {
+  std::string text;
+  for (const auto& file : compare_runs(a, b)) {
+    if (!file.difference.empty()) text += file.name + ": " + file.difference + "\n";
+  }
+  return text;
+}
+
+std::vector<VerifiedResume> verify(const Config& config, int64_t at, int64_t examples, at::Device device) {
+  const TemporaryFolder folder;
+  const ToySource training(1, examples), validation(2, 64);
+  VerifyOptions options;
+  options.folder = folder.path();
+  options.at = at;
+  return verify_resume(config, training, validation, device, options);
+}
+
+// What is said on stderr while it lives.
+class CaughtTalk {
+ public:
+  CaughtTalk() : before_(::dup(STDERR_FILENO)) {
+    const int fd = ::open(file_.c_str(), O_WRONLY | O_CREAT, 0600);
+    ::dup2(fd, STDERR_FILENO);
+    ::close(fd);
+  }
+  ~CaughtTalk() {
+    ::dup2(before_, STDERR_FILENO);
+    ::close(before_);
+  }
+  std::string text() const { return slurp(file_); }
+
+ private:
+  TemporaryFolder folder_;
+  const std::string file_ = folder_.file("talk");
+  const int before_;
+};
+
+void check_equal(const std::vector<VerifiedResume>& verified) {
+  REQUIRE(verified.size() == 2);
+  for (const auto& run : verified) {
+    CAPTURE(run.how, run.from);
+    std::set<std::string> names;
+    for (const auto& file : run.files) {
+      CAPTURE(file.name);
+      CHECK(file.difference == "");
+      CHECK(file.bytes > 0);
+      names.insert(file.name);
+    }
+    for (const char* name : {"checkpoints/last.safetensors", "checkpoints/best.safetensors", "config.yaml",
+                             "metrics.jsonl", "result.json"})
+      CHECK(names.count(name) == 1);
+  }
+}
+
+}  // namespace
+
+TEST_CASE(
+    "interrupted at any step, in both modes, on files and streams, on one thread and two: the same bytes") {
+  struct Case {
+    Statistics mode;
+    int64_t examples, threads;
+    std::vector<int64_t> at;
+  };
+  // Before the first checkpoint, at one, at a validation, between them, and before the last step.
+  for (const Case& c : {Case{Statistics::causal, 50, 1, {1, 4, 5, 7, 10, 14}},
+                        {Statistics::paper, 50, 1, {3, 5, 9}},
+                        {Statistics::causal, kEndless, 1, {2, 11}},
+                        {Statistics::paper, kEndless, 2, {6}}}) {
+    Config config = toy_config();
+    config.model.mode = c.mode;
+    config.train.steps = 15;
+    config.train.validate_every = 5;
+    config.train.checkpoint_every = 4;
+    config.train.threads = c.threads;
+    for (const int64_t at : c.at) {
+      CAPTURE(static_cast<int>(c.mode), c.examples, c.threads, at);
+      const auto verified = verify(config, at, c.examples, at::kCPU);
+      check_equal(verified);
+      CHECK(verified[0].from == at);
+      CHECK(verified[1].from == (at - 1) / 4 * 4);  // killed before the save
+    }
+  }
+}
+
+TEST_CASE("a step outside the run cannot be where it is interrupted") {
+  for (const int64_t at : {int64_t{0}, int64_t{30}, int64_t{31}})
+    CHECK_THROWS_AS(verify(toy_config(), at, 50, at::kCPU), UsageError);
+}
+
+TEST_CASE("another checkpoint interval changes no weight, moment or metric") {
+  const TemporaryFolder folder;
+  const std::string whole = folder.path() + "/whole", path = folder.path() + "/run";
+  Config config = toy_config();
+  run_toy(whole, config);
+  const int64_t intervals[] = {2, 5, 3, 1};
+  for (int i = 0; i < 4; ++i) {
+    config.train.checkpoint_every = intervals[i];
+    CHECK(run_toy(path, config, 6 * (i + 1) + 1).end == TrainEnd::stopped);
+  }
+  CHECK(run_toy(path, config).end == TrainEnd::finished);
+  CHECK(read_file(path + "/metrics.jsonl") == read_file(whole + "/metrics.jsonl"));
+  for (const char* name : {"/checkpoints/last.safetensors", "/checkpoints/best.safetensors"}) {
+    const auto a = read_checkpoint(whole + name, at::kCPU), b = read_checkpoint(path + name, at::kCPU);
+    CHECK(at::equal(a.model->parameters().flat(), b.model->parameters().flat()));
+    CHECK(a.info.step == b.info.step);
+    CHECK(a.info.best_accuracy == b.info.best_accuracy);
+    if (a.optimizer.exp_avg.defined()) {
+      CHECK(at::equal(a.optimizer.exp_avg, b.optimizer.exp_avg));
+      CHECK(at::equal(a.optimizer.exp_avg_sq, b.optimizer.exp_avg_sq));
+    }
+  }
+}
+
+TEST_CASE("a run killed between its last checkpoint and its result ends as it had") {
+  const TemporaryFolder folder;
+  const std::string whole = folder.path() + "/whole", path = folder.path() + "/run";
+  Config config = toy_config();
+  config.train.target_accuracy = 0.2;
+  REQUIRE(run_toy(whole, config).end == TrainEnd::target_reached);
+  REQUIRE(run_toy(path, config).result.step < config.train.steps);
+  fs::remove(path + "/result.json");
+  CHECK(run_toy(path, config).end == TrainEnd::target_reached);
+  CHECK(differences(whole, path) == "");
+}
+
+TEST_CASE("two hundred and fifty kills at random moments lose nothing") {
+  Config config = toy_config();
+  config.train.steps = 40;
+  config.train.validate_every = 5;
+  config.train.checkpoint_every = 2;
+  config.train.log_every = 1;
+  RandomStream random({20, Purpose::test, 0, 0, 0});
+  int kills = 0, lives = 0;
+  for (int64_t seed = 1; kills < 250; ++seed) {
+    config.train.seed = seed;
+    const TemporaryFolder folder;
+    const std::string whole = folder.path() + "/whole", path = folder.path() + "/run";
+    run_toy(whole, config);
+    for (bool ended = false; !ended; ++lives) {
+      const std::chrono::microseconds delay(random.below(150000));
+      const pid_t child = ::fork();
+      REQUIRE(child >= 0);
+      if (child == 0) {
+        int status = 1;
+        try {
+          status = run_toy(path, config).end == TrainEnd::finished ? 0 : 2;
+        } catch (const std::exception& e) {
+          std::fprintf(stderr, "%s\n", e.what());
+        }
+        ::_exit(status);
+      }
+      std::this_thread::sleep_for(delay);
+      ::kill(child, SIGKILL);
+      int raw = 0;
+      REQUIRE(::waitpid(child, &raw, 0) == child);
+      ended = WIFEXITED(raw);
+      if (ended)
+        REQUIRE(WEXITSTATUS(raw) == 0);
+      else
+        ++kills;
+    }
+    CAPTURE(seed, kills, lives);
+    CHECK(differences(whole, path) == "");
+  }
+}
+
+TEST_CASE("a torn last line of metrics is written again, and says nothing") {
+  const TemporaryFolder folder;
+  const std::string whole = folder.path() + "/whole", path = folder.path() + "/run";
+  run_toy(whole, toy_config());
+  run_toy(path, toy_config(), 16);
+  const std::string metrics = path + "/metrics.jsonl", timing = path + "/timing.jsonl";
+  const double seconds = RunFolder::open(path).seconds_so_far();
+  spill(metrics, slurp(metrics) + R"({"kind":"train","step":18,"lo)");
+  spill(timing, slurp(timing) + R"({"sec)");
+  CHECK(RunFolder::open(path).progress().step == 15);
+  run_toy(path, toy_config());
+  CHECK(differences(whole, path) == "");
+  CHECK(RunFolder::open(path).seconds_so_far() > seconds);
+  CHECK(RecordLog(timing).records().size() == 6);  // steps 7, 14 and 16; 21, 28 and 30
+  CHECK_FALSE(fs::exists(metrics + ".damaged"));
+}
+
+TEST_CASE("damage inside the metrics is named, and the file as it was stays") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/run", metrics = path + "/metrics.jsonl";
+  run_toy(path, toy_config(), 16);
+  std::string text = slurp(metrics);
+  const size_t second = text.find('\n') + 1;
+  text[second + 3] = '\0';
+  text[second] = 'x';
+  spill(metrics, text);
+  run_toy(path, toy_config());
+  CHECK(slurp(metrics + ".damaged") == text);
+  std::vector<int64_t> damaged;
+  const auto records = RecordLog(metrics).records(&damaged);
+  CHECK(damaged.empty());
+  CHECK(records.size() == 10 + 3 - 1);
+  CHECK(records[0].json["step"] == 3);
+  CHECK(records[1].json["step"] == 9);
+}
+
+TEST_CASE("lines that are no records are told from those that are") {
+  const TemporaryFolder folder;
+  const RecordLog log(folder.file("log"));
+  CHECK(log.records().empty());
+  CHECK_NOTHROW(log.mend_tail());
+  log.append("{\"step\":1}\n{\"step\":2,\"x\":3}\n");
+  log.append("");
+  spill(folder.file("log"),
+        slurp(folder.file("log")) + "[4]\n{\"x\":1}\n\n{\"step\":\"5\"}\n{\"step\":6}\n{\"step\":7}");
+  std::vector<int64_t> damaged;
+  const auto records = log.records(&damaged);
+  REQUIRE(records.size() == 3);
+  CHECK(records[2].number == 7);
+  CHECK(records[2].line == "{\"step\":6}");
+  CHECK(damaged == std::vector<int64_t>{3, 4, 5, 6, 8});
+  log.mend_tail();
+  CHECK(slurp(folder.file("log")).ends_with("{\"step\":6}\n"));
+  CHECK_THROWS_AS(RecordLog(folder.file("none/log")).append("{}\n"), RuntimeError);
+}
+
+TEST_CASE("comparing runs names the first difference") {
+  const TemporaryFolder folder;
+  const std::string a = folder.path() + "/a", b = folder.path() + "/b";
+  run_toy(a, toy_config());
+  run_toy(b, toy_config());
+  CHECK(differences(a, b) == "");
+  CHECK(compare_runs(a, b).size() >= 6);
+
+  const std::string last = "/checkpoints/last.safetensors";
+  auto loaded = read_checkpoint(b + last, at::kCPU);
+  {
+    const at::NoGradGuard no_grad;
+    loaded.model->parameters().find("layers.1.norm.weight")->select(0, 5).add_(0.5);
+    loaded.optimizer.exp_avg_sq.select(0, 0).add_(1.0);
+  }
+  write_checkpoint(b + last, *loaded.model, loaded.info, &loaded.optimizer);
+  CHECK(contains(differences(a, b), "2 of "));
+  CHECK(contains(differences(a, b), "layers.1.norm.weight, element 5: "));
+
+  loaded = read_checkpoint(a + last, at::kCPU);
+  loaded.info.tokens_seen += 1;
+  write_checkpoint(b + last, *loaded.model, loaded.info, &loaded.optimizer);
+  CHECK(contains(differences(a, b), "metadata 'state'"));
+
+  write_checkpoint(b + last, *loaded.model, loaded.info, nullptr);
+  CHECK(contains(differences(a, b), " tensors against "));
+  fs::copy_file(a + last, b + last, fs::copy_options::overwrite_existing);
+
+  std::string metrics = slurp(b + "/metrics.jsonl");
+  metrics[metrics.find("\"loss\":", metrics.find('\n')) + 7] = '9';
+  spill(b + "/metrics.jsonl", metrics);
+  CHECK(contains(differences(a, b), "metrics.jsonl: line 2: {"));
+  fs::remove(b + "/metrics.jsonl");
+  CHECK(contains(differences(a, b), "only the first run has it"));
+}
+
+TEST_CASE("a GPU run that is interrupted goes on to the same bytes", "[gpu]") {
+  struct Case {
+    Precision precision;
+    Statistics mode;
+    int64_t examples;
+    std::vector<int64_t> at;
+  };
+  for (const Case& c : {Case{Precision::bf16, Statistics::causal, 50, {7, 29}},
+                        {Precision::bf16, Statistics::paper, kEndless, {12, 29}},
+                        {Precision::fp32, Statistics::causal, 50, {20}}}) {
+    Config config = captured_config();
+    config.model.mode = c.mode;
+    config.train.precision = c.precision;
+    config.train.steps = 40;
+    config.train.validate_every = 15;
+    config.train.checkpoint_every = 12;
+    for (const int64_t at : c.at) {
+      CAPTURE(static_cast<int>(c.precision), static_cast<int>(c.mode), at);
+      CaughtTalk talk;
+      check_equal(verify(config, at, c.examples, at::kCUDA));
+      CHECK_FALSE(contains(talk.text(), "op by op"));  // bf16 is captured; fp32 never tries
+    }
+  }
+}
+
+}  // namespace hax::test
