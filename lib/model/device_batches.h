@@ -21,7 +21,8 @@ class DeviceBatches {
   // The capacities that `batch` needs; equal ones share a graph.
   ops::cuda::StepShape shape_of(const Batch& batch) const;
   // Copies batch, step and learning rate to the device beside the work that runs there; work that `stream`
-  // gets afterwards sees them. The host waits only when kStaging batches are on their way.
+  // gets afterwards sees them. The host waits only when kStaging batches are on their way. Throws
+  // std::invalid_argument for a larger batch than was said.
   void bring(const Batch& batch, int64_t step, float lr, const ops::cuda::StepShape& shape);
   // To be captured: what was brought last, unpacked. Rows not in use: see ops::cuda::StepInput.
   ModelInput unpack(const ops::cuda::StepShape& shape);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
+#include <string>
 
 #include "lib/model/device_batches.h"
 
@@ -45,6 +47,12 @@ ops::cuda::StepShape DeviceBatches::shape_of(const Batch& batch) const {
 }
 
 void DeviceBatches::bring(const Batch& batch, int64_t step, float lr, const ops::cuda::StepShape& shape) {
+  if (shape.batch + 1 > cu_seqlens_.size(0) || batch.tokens.size() > static_cast<size_t>(shape.rows)) {
+    throw std::invalid_argument("DeviceBatches: a batch of " + std::to_string(shape.batch) + " sequences, " +
+                                std::to_string(batch.tokens.size()) + " tokens, where there is room for " +
+                                std::to_string(cu_seqlens_.size(0) - 1) + " and " +
+                                std::to_string(tokens_.size(0)));
+  }
   Staged& staged = staging_[next_++ % kStaging];
   if (staged.in_use) staged.copied.synchronize();
   int32_t* word = staged.words.mutable_data_ptr<int32_t>();

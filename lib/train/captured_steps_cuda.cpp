@@ -49,20 +49,10 @@ class CapturedSteps : public StepQueue {
     if (eager_) return fallback_->push(batch, step);
     if (pending_.size() == static_cast<size_t>(ops::cuda::kRingSteps)) read_ring();
     if (failed()) return;
-    const c10::cuda::CUDAStreamGuard guard(stream_);
-    const auto shape = inputs_.shape_of(batch);
-    inputs_.bring(batch, step, static_cast<float>(learning_rate(config_.train, step)), shape);
-    const auto work = [&] { run(shape); };
-    try {
-      graphs_.replay(
-          shape, [&] { without_update(work); }, work);
-    } catch (const ops::NeedsHostLengths& reason) {
-      stream_.synchronize();
-      log::info(std::string("training op by op, without CUDA graphs: ") + reason.what());
-      eager_ = true;
-      return fallback_->push(batch, step);
-    }
-    pending_.push_back({step, static_cast<int64_t>(batch.tokens.size())});
+    if (replay(batch, step))
+      pending_.push_back({step, static_cast<int64_t>(batch.tokens.size())});
+    else
+      fallback_->push(batch, step);  // on the caller's stream, as all further ones
   }
 
   bool failed() const override { return fallback_->failed() || (!done_.empty() && !done_.back().finite()); }
@@ -78,10 +68,32 @@ class CapturedSteps : public StepQueue {
   struct Pending {
     int64_t step, tokens;
   };
+  // False when the model turns out to have an op that cannot be captured.
+  bool replay(const Batch& batch, int64_t step) {
+    const c10::cuda::CUDAStreamGuard guard(stream_);
+    const auto shape = inputs_.shape_of(batch);
+    inputs_.bring(batch, step, static_cast<float>(learning_rate(config_.train, step)), shape);
+    const auto work = [&] { run(shape); };
+    try {
+      graphs_.replay(
+          shape, [&] { without_update(work); }, work);
+    } catch (const ops::NeedsHostLengths& reason) {
+      stream_.synchronize();
+      log::info(std::string("training op by op, without CUDA graphs: ") + reason.what());
+      eager_ = true;
+    }
+    return !eager_;
+  }
+
   void without_update(const std::function<void()>& work) {
     const at::Tensor stopped = stop_.clone();
     stop_.fill_(1);
-    work();
+    try {
+      work();
+    } catch (...) {
+      stop_.copy_(stopped);
+      throw;
+    }
     stop_.copy_(stopped);
   }
 
