@@ -1,4 +1,5 @@
 // A sweep from the shell, and the tables of its runs.
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -27,8 +28,11 @@ struct Sweep {
   Sweep() { write_file(config, kConfig); }
 
   ProgramResult run(const std::vector<std::string>& arguments) const {
+    return run_script("sweep", arguments);
+  }
+  ProgramResult run_script(const std::string& script, const std::vector<std::string>& arguments) const {
     std::string command =
-        "HAX=" + shell_quoted(HAX_BINARY) + " " + shell_quoted(HAX_SOURCE_DIR "/scripts/sweep");
+        "HAX=" + shell_quoted(HAX_BINARY) + " " + shell_quoted(HAX_SOURCE_DIR "/scripts/" + script);
     for (const auto& argument : arguments) command += " " + shell_quoted(argument);
     command += " >" + shell_quoted(folder.file("out")) + " 2>" + shell_quoted(folder.file("err"));
     const int raw = std::system(command.c_str());
@@ -67,6 +71,17 @@ TEST_CASE("a sweep over rates and seeds becomes a table that agrees with its run
     CAPTURE(name);
     REQUIRE(fs::exists(sweep.out + "/" + name + "/result.json"));
   }
+
+  // Validations at steps 4, 8 and 12 of four runs.
+  const auto curves = sweep.run_script("curves", {sweep.out});
+  CHECK(curves.status == 0);
+  CHECK(curves.out.rfind("run,step,accuracy,standard_error,loss\ntiny_lr-1e-3_seed-1,4,", 0) == 0);
+  CHECK(std::count(curves.out.begin(), curves.out.end(), '\n') == 1 + 4 * 3);
+  CHECK(sweep.run_script("curves", {}).status == 2);
+  const auto nothing = sweep.run_script("curves", {sweep.data});
+  CHECK(nothing.status == 3);
+  CHECK(nothing.out.empty());
+  CHECK(nothing.err.find(sweep.data + ": there is no run in it") != std::string::npos);
 
   // By hand: the rate with the better mean, its mean, and the interval with t(1 degree) = 12.7062.
   double mean[2], half_width[2];
@@ -183,6 +198,21 @@ TEST_CASE("sweeps and tables refuse what they cannot do", "[e2e]") {
     CHECK(result.out.empty());
     CHECK(result.err.find(c.text) != std::string::npos);
   }
+}
+
+TEST_CASE("trainings that share a machine are timed together", "[e2e]") {
+  const Sweep sweep;
+  const auto timed =
+      sweep.run_script("bench_at_once", {"--at-once", "1,2", "--", "--device", "cpu", "--config",
+                                         sweep.config, "--steps", "2", "--warmup", "1"});
+  INFO(timed.err);
+  CHECK(timed.status == 0);
+  CHECK(std::count(timed.out.begin(), timed.out.end(), '\n') == 3);
+  CHECK(timed.out.find(" 1.00\n") != std::string::npos);  // one, beside one
+  CHECK(sweep.run_script("bench_at_once", {"--at-once", "0"}).status == 2);
+  const auto refused = sweep.run_script("bench_at_once", {"--at-once", "1", "--", "--steps", "0"});
+  CHECK(refused.status == 1);
+  CHECK(refused.err.find("--steps") != std::string::npos);
 }
 
 }  // namespace hax::test
