@@ -4,6 +4,7 @@
 #include <set>
 
 #include "lib/base/error.h"
+#include "lib/base/files.h"
 
 namespace hax {
 namespace {
@@ -83,6 +84,24 @@ json parse_json(std::string_view text) {
   } catch (const json::exception& error) {
     refuse(without_number(error.what()));
   }
+}
+
+json parse_json(std::string_view text, const std::string& place, const std::string& remedy) {
+  try {
+    return parse_json(text);
+  } catch (const DataError& e) {
+    throw DataError(place + ": " + e.what() + "; " + remedy);
+  }
+}
+
+json read_json_file(const std::string& path, uint64_t max_bytes, const std::string& remedy) {
+  std::string text;
+  try {
+    text = read_file(path, max_bytes);
+  } catch (const DataError& e) {
+    throw DataError(damaged_place(path) + ": " + e.what() + "; " + remedy);
+  }
+  return parse_json(text, damaged_place(path), remedy);
 }
 
 std::string shown_json(const json& value) {

@@ -18,6 +18,13 @@ inline constexpr int kMaxJsonDepth = 64;
 // Throws DataError, "not valid JSON: ..." with line and column; the caller names the file.
 nlohmann::json parse_json(std::string_view text);
 
+// The same with who is at fault and what to do: "PLACE: not valid JSON: ...; REMEDY".
+nlohmann::json parse_json(std::string_view text, const std::string& place, const std::string& remedy);
+// A file of hax's own, of at most `max_bytes`. What cannot be read or parsed is a DataError, "PATH: damaged:
+// ...; REMEDY"; read its keys by a JsonReader of damaged_place(path).
+nlohmann::json read_json_file(const std::string& path, uint64_t max_bytes, const std::string& remedy);
+inline std::string damaged_place(const std::string& path) { return path + ": damaged"; }
+
 // A value for a message, on one line, cut after 80 bytes.
 std::string shown_json(const nlohmann::json& value);
 

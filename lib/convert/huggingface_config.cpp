@@ -171,12 +171,7 @@ class Reader {
 
 HuggingfaceConfig read_huggingface_config(const std::string& text, const std::string& path,
                                           const Config& given) {
-  nlohmann::json json;
-  try {
-    json = parse_json(quote_infinities(text));
-  } catch (const DataError& e) {
-    throw DataError(path + ": " + e.what() + "; copy it again from its source");
-  }
+  nlohmann::json json = parse_json(quote_infinities(text), path, "copy it again from its source");
   if (!json.is_object()) throw DataError(path + ": is not a JSON object but " + shown_json(json));
   return Reader(std::move(json), path, given).run();
 }

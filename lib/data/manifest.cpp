@@ -55,14 +55,6 @@ DataSpec read_spec(const JsonReader& reader) {
   return spec;
 }
 
-json parse_document(const std::string& text, const std::string& path) {
-  try {
-    return parse_json(text);
-  } catch (const DataError& error) {
-    throw DataError(path + ": " + error.what() + "; " + kRemedy);
-  }
-}
-
 Manifest manifest_of(const JsonReader& reader, const json& document) {
   if (reader.text("format") != kDatasetFormat) {
     reader.fail("format",
@@ -182,7 +174,7 @@ Manifest read_manifest(const std::string& folder) {
   } catch (const DataError& error) {
     throw DataError(std::string(error.what()) + "; " + kRemedy);
   }
-  const json document = parse_document(text, path);
+  const json document = parse_json(text, path, kRemedy);
   const JsonReader reader(document, path, kRemedy);
   Manifest manifest = manifest_of(reader, document);
   check_proofs(reader, document, manifest);
@@ -190,7 +182,7 @@ Manifest read_manifest(const std::string& folder) {
 }
 
 Manifest parse_manifest(const std::string& text, const std::string& path) {
-  const json document = parse_document(text, path);
+  const json document = parse_json(text, path, kRemedy);
   return manifest_of(JsonReader(document, path, kRemedy), document);
 }
 

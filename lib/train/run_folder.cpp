@@ -127,13 +127,8 @@ std::optional<RunResult> RunFolder::result() const {
   const std::string path = path_ + "/result.json";
   if (!fs::exists(path)) return std::nullopt;
   const char* remedy = "remove it to let the run go on from its last checkpoint";
-  Json document;
-  try {
-    document = parse_json(read_file(path, kMaxResultBytes));
-  } catch (const DataError& e) {
-    throw DataError(path + ": damaged: " + e.what() + "; " + remedy);
-  }
-  const JsonReader json(document, path + ": damaged", remedy);
+  const Json document = read_json_file(path, kMaxResultBytes, remedy);
+  const JsonReader json(document, damaged_place(path), remedy);
   const double most = std::numeric_limits<double>::max();
   RunResult result;
   result.status = json.text("status");

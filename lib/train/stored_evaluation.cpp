@@ -26,13 +26,8 @@ std::optional<StoredEvaluation> read_evaluation(const RunFolder& run, const std:
   const std::string path = file_of(run, data_fingerprint);
   if (!std::filesystem::exists(path)) return std::nullopt;
   const char* remedy = "remove it, and the run is evaluated again";
-  nlohmann::json document;
-  try {
-    document = parse_json(read_file(path, kMaxBytes));
-  } catch (const DataError& e) {
-    throw DataError(path + ": damaged: " + e.what() + "; " + remedy);
-  }
-  const JsonReader json(document, path + ": damaged", remedy);
+  const nlohmann::json document = read_json_file(path, kMaxBytes, remedy);
+  const JsonReader json(document, damaged_place(path), remedy);
   const double most = std::numeric_limits<double>::max();
   StoredEvaluation e;
   e.data = json.text("data");
