@@ -77,21 +77,20 @@ ModelOutput LanguageModel::forward(const ModelInput& input, const Draws& draws,
     x = both.sum;
     return both.norm;
   };
-  std::vector<std::pair<at::Tensor, std::shared_ptr<ops::Lane>>> aux_losses;
   for (const auto& block : blocks_) {
     out.mixer_inputs.push_back(add_and_norm(block.mixer_norm));
     auto mixed = block.mixer->forward(out.mixer_inputs.back(), input.layout, draws);
     h = mixed.hidden;
     if (block.mlp) h = block.mlp->forward(add_and_norm(block.mlp_norm));
     out.branches.push_back(std::move(mixed.branch));
-    if (mixed.aux_loss.defined()) aux_losses.push_back({mixed.aux_loss, out.branches.back().aux_lane});
   }
   const auto scored =
       ops::rms_norm((x + h).index_select(0, input.scored), *norm_f_, kNormEps, ops::Path::automatic, compute);
   out.logits = ops::linear(scored, embeddings_->to(compute));
-  for (const auto& [loss, lane] : aux_losses) {
-    if (lane) lane->join({loss});
-    out.aux_loss = out.aux_loss.defined() ? out.aux_loss + loss : loss;
+  for (const auto& branch : out.branches) {
+    if (!branch.aux_loss.defined()) continue;
+    if (branch.aux_lane) branch.aux_lane->join({branch.aux_loss});
+    out.aux_loss = out.aux_loss.defined() ? out.aux_loss + branch.aux_loss : branch.aux_loss;
   }
   return out;
 }

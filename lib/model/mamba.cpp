@@ -66,7 +66,6 @@ MixerOutput Mamba::forward(const at::Tensor& x, const ops::PackedLayout& layout,
   const auto scan = [&] { gate.y = ops::selective_scan(scan_inputs(in[1], in[2]), layout); };
   if (branch_) {
     out.branch = branch_->forward(in[3], in[4], layout, draws, scan);
-    out.aux_loss = out.branch.aux_loss;
     gate.O = out.branch.attended;
     gate.E = out.branch.E;
   } else {

@@ -68,7 +68,6 @@ MixerOutput Mamba2::forward(const at::Tensor& x, const ops::PackedLayout& layout
   };
   if (branch_) {
     out.branch = branch_->forward(in[5], in[6], layout, draws, scan);
-    out.aux_loss = out.branch.aux_loss;
     gate.O = out.branch.attended;
     gate.E = out.branch.E;
   } else {

@@ -15,7 +15,6 @@ namespace hax {
 
 struct MixerOutput {
   at::Tensor hidden;    // (T, d_model), x's dtype
-  at::Tensor aux_loss;  // scalar; undefined where the mixer has none, or outside training
   BranchOutput branch;  // empty without a sparse branch
 };
 

@@ -93,11 +93,11 @@ void check_pattern(const GoldenMixer& golden, const std::string& pattern) {
   }
   at::Tensor loss = (out.hidden * golden.packed(load_tensor(golden.file, "grad_output"))).sum();
   if (golden.file.contains(at_pattern + "gate_loss")) {
-    REQUIRE(out.aux_loss.defined());
-    CHECK(relative_error(out.aux_loss, stored("gate_loss")) <= kOutput);
-    loss = loss + out.aux_loss;
+    REQUIRE(out.branch.aux_loss.defined());
+    CHECK(relative_error(out.branch.aux_loss, stored("gate_loss")) <= kOutput);
+    loss = loss + out.branch.aux_loss;
   } else {
-    CHECK_FALSE(out.aux_loss.defined());
+    CHECK_FALSE(out.branch.aux_loss.defined());
   }
   loss.backward();
   CHECK(relative_error(x.grad(), golden.packed(stored("grad.hidden_states"))) <= kInputGradient);
