@@ -115,13 +115,7 @@ void add_bench(CLI::App& app, Action& action) {
   auto o = std::make_shared<Options>();
   auto* step = command->add_subcommand(
       "step", "Whole training steps of a config (without --config: Mamba2 + HAX, batch 32 x 74)");
-  step->add_option("--config", o->configs, "YAML file; several are layered in order")
-      ->group("Config")
-      ->type_name("FILE")
-      ->check(kNamed);
-  step->add_option("--set", o->sets, "key=value on top of the files")
-      ->group("Config")
-      ->type_name("KEY=VALUE");
+  add_config_options(*step, o->configs, o->sets);
   step->add_option("--device", o->device, "cpu or cuda instead of train.device")
       ->group("Machine")
       ->check(CLI::IsMember({"cpu", "cuda"}));
@@ -141,13 +135,7 @@ void add_bench(CLI::App& app, Action& action) {
 
   auto* data = command->add_subcommand(
       "data", "Dataset generation, writing and reading (default: the paper's joint-recall set)");
-  data->add_option("--config", o->configs, "YAML file; several are layered in order")
-      ->group("Config")
-      ->type_name("FILE")
-      ->check(kNamed);
-  data->add_option("--set", o->sets, "key=value on top of the files")
-      ->group("Config")
-      ->type_name("KEY=VALUE");
+  add_config_options(*data, o->configs, o->sets);
   data->add_option("--folder", o->folder, "Scratch folder, new or empty; removed afterwards")
       ->type_name("DIR")
       ->required()

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <string>
+#include <vector>
 
 namespace hax {
 
@@ -16,6 +17,12 @@ inline const CLI::Validator kNamed(
       return text.empty() ? std::string("needs a path, got an empty text") : std::string();
     },
     "", "named");
+
+// --config and --set, in the group "Config" of the help. `example` is one of --set; returns --config, which
+// may be made required.
+CLI::Option* add_config_options(CLI::App& command, std::vector<std::string>& configs,
+                                std::vector<std::string>& sets, const std::string& example = "",
+                                const std::string& about = "YAML file; several are layered in order");
 
 void add_gen_data(CLI::App& app, Action& action);
 void add_import_text(CLI::App& app, Action& action);

@@ -19,6 +19,19 @@ void add_layers(CLI::App* command, const std::shared_ptr<Options>& o) {
 
 }  // namespace
 
+CLI::Option* add_config_options(CLI::App& command, std::vector<std::string>& configs,
+                                std::vector<std::string>& sets, const std::string& example,
+                                const std::string& about) {
+  auto* config =
+      command.add_option("--config", configs, about)->group("Config")->type_name("FILE")->check(kNamed);
+  command
+      .add_option("--set", sets,
+                  "key=value on top of the files" + (example.empty() ? "" : ", e.g. " + example))
+      ->group("Config")
+      ->type_name("KEY=VALUE");
+  return config;
+}
+
 void add_config(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("config", "Show, check or explain the configuration");
   command->require_subcommand(1);

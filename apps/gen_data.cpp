@@ -47,14 +47,8 @@ void add_gen_data(CLI::App& app, Action& action) {
   auto* command =
       app.add_subcommand("gen-data", "Generate a dataset: train, valid and test splits of a task");
   auto o = std::make_shared<Options>();
-  command
-      ->add_option("--config", o->configs, "YAML file with `task` and `data`; several are layered in order")
-      ->group("Config")
-      ->type_name("FILE")
-      ->check(kNamed);
-  command->add_option("--set", o->sets, "key=value on top of the files, e.g. data.train_examples=50000")
-      ->group("Config")
-      ->type_name("KEY=VALUE");
+  add_config_options(*command, o->configs, o->sets, "data.train_examples=50000",
+                     "YAML file with `task` and `data`; several are layered in order");
   command->add_option("--out", o->out, "Dataset folder, new or empty")
       ->group("Output")
       ->type_name("DIR")

@@ -79,13 +79,7 @@ int run_train(const Options& options) {
 void add_train(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("train", "Train a model; resumes a run that was interrupted");
   auto options = std::make_shared<Options>();
-  command->add_option("--config", options->configs, "YAML file; several are layered in order")
-      ->group("Config")
-      ->type_name("FILE")
-      ->check(kNamed);
-  command->add_option("--set", options->sets, "key=value on top of the files, e.g. train.lr=1e-3")
-      ->group("Config")
-      ->type_name("KEY=VALUE");
+  add_config_options(*command, options->configs, options->sets, "train.lr=1e-3");
   command
       ->add_option(
           "--out", options->out,

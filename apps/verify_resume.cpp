@@ -101,14 +101,7 @@ void add_verify_resume(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand(
       "verify-resume", "Show on this machine that an interrupted run ends with the bytes of an unbroken one");
   auto o = std::make_shared<Options>();
-  command->add_option("--config", o->configs, "YAML file; several are layered in order")
-      ->group("Config")
-      ->type_name("FILE")
-      ->required()
-      ->check(kNamed);
-  command->add_option("--set", o->sets, "key=value on top of the files, e.g. train.device=cuda")
-      ->group("Config")
-      ->type_name("KEY=VALUE");
+  add_config_options(*command, o->configs, o->sets, "train.device=cuda")->required();
   command->add_option("--at", o->at, "Step at which the runs are interrupted")
       ->group("Trial")
       ->required()
