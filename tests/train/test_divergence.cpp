@@ -6,13 +6,11 @@
 
 #include "lib/base/files.h"
 #include "lib/data/batches.h"
-#include "lib/train/compare_runs.h"
 #include "lib/train/kept_checkpoints.h"
 #include "lib/train/train_step.h"
-#include "lib/train/trainer.h"
 #include "tests/catch.h"
 #include "tests/support.h"
-#include "tests/train/toy_source.h"
+#include "tests/train/toy_run.h"
 
 namespace hax::test {
 namespace {
@@ -23,11 +21,12 @@ using Json = nlohmann::json;
 // The largest fp32 norm whose square does not overflow.
 constexpr double kLargestNorm = 1.8446743e19;
 
-TrainOutcome run_toy(const std::string& path, const Config& config, int64_t stop_at = -1,
-                     int64_t examples = -1) {
+// Stopped at a step unless that is -1; of a stream unless the number of examples is given.
+TrainOutcome run_until(const std::string& path, const Config& config, int64_t stop = -1,
+                       int64_t examples = -1) {
   const ToySource training(1, examples), validation(2, 64);
   TrainHooks hooks;
-  hooks.should_stop = [&](int64_t step) { return stop_at >= 0 && step == stop_at; };
+  hooks.should_stop = [&](int64_t step) { return stop >= 0 && step == stop; };
   return train(RunFolder::create_or_resume(path, config), training, validation,
                choose_device(config.train.device), hooks);
 }
@@ -38,14 +37,6 @@ std::vector<Record> rewinds_of(const std::string& run) {
   auto records = RecordLog(run + "/metrics.jsonl").records();
   std::erase_if(records, [](const Record& record) { return record.json["kind"] != "rewind"; });
   return records;
-}
-
-std::string differences(const std::string& a, const std::string& b) {
-  std::string text;
-  for (const auto& file : compare_runs(a, b)) {
-    if (!file.difference.empty()) text += file.name + ": " + file.difference + "\n";
-  }
-  return text;
 }
 
 // A run whose gradient overflows at one batch of the first 20, the largest of the ranking loss, and with luck
@@ -85,7 +76,7 @@ TEST_CASE("a run that diverges says where, on what, and which numbers were not f
   const TemporaryFolder folder;
   const std::string path = folder.path() + "/run";
   Config config = toy_config();
-  run_toy(path, config, 7, 500);
+  run_until(path, config, 7, 500);
   const std::string last = path + "/checkpoints/last.safetensors";
   auto loaded = read_checkpoint(last, at::kCPU);
   {
@@ -95,7 +86,7 @@ TEST_CASE("a run that diverges says where, on what, and which numbers were not f
   write_checkpoint(last, *loaded.model, loaded.info, &loaded.optimizer);
   const std::string before = read_file(last);
 
-  const auto outcome = run_toy(path, config, -1, 500);
+  const auto outcome = run_until(path, config, -1, 500);
   CHECK(outcome.end == TrainEnd::diverged);
   CHECK(outcome.result.step == 7);
   CHECK(contains(outcome.result.message, "divergence-1.json"));
@@ -119,7 +110,7 @@ TEST_CASE("a run that diverges says where, on what, and which numbers were not f
   CHECK(report["parameter_norms"]["norm_f.weight"] == "nan");
   CHECK(report["parameter_norms"]["layers.0.norm.weight"].get<double>() == Approx(4.0).epsilon(0.05));
 
-  CHECK(run_toy(path, config, -1, 500).end == TrainEnd::diverged);  // it has ended
+  CHECK(run_until(path, config, -1, 500).end == TrainEnd::diverged);  // it has ended
 }
 
 TEST_CASE(
@@ -127,7 +118,7 @@ TEST_CASE(
   const Overflowing o;
   const TemporaryFolder folder;
   const std::string whole = folder.path() + "/whole";
-  const auto outcome = run_toy(whole, o.config);
+  const auto outcome = run_until(whole, o.config);
   REQUIRE(outcome.end == TrainEnd::finished);
   CHECK(outcome.result.step == 20);
   const auto records = rewinds_of(whole);
@@ -156,8 +147,8 @@ TEST_CASE(
   for (int64_t at = 1; at < 20; at += 2) {
     CAPTURE(at, o.first);
     const std::string path = folder.path() + "/run" + std::to_string(at);
-    run_toy(path, o.config, at);
-    CHECK(run_toy(path, o.config).end == TrainEnd::finished);
+    run_until(path, o.config, at);
+    CHECK(run_until(path, o.config).end == TrainEnd::finished);
     CHECK(differences(whole, path) == "");
   }
 }
@@ -166,8 +157,8 @@ TEST_CASE("a rewind that was killed between its checkpoint and its metrics is co
   const Overflowing o;
   const TemporaryFolder folder;
   const std::string whole = folder.path() + "/whole", path = folder.path() + "/run";
-  REQUIRE(run_toy(whole, o.config).end == TrainEnd::finished);
-  REQUIRE(run_toy(path, o.config, o.first).end == TrainEnd::stopped);
+  REQUIRE(run_until(whole, o.config).end == TrainEnd::finished);
+  REQUIRE(run_until(path, o.config, o.first).end == TrainEnd::stopped);
   const std::string metrics = slurp(path + "/metrics.jsonl");
   // Killed in the first step after the rewind.
   struct Killed {};
@@ -181,7 +172,7 @@ TEST_CASE("a rewind that was killed between its checkpoint and its metrics is co
   };
   CHECK_THROWS_AS(train(RunFolder::open(path), training, validation, at::kCPU, hooks), Killed);
   spill(path + "/metrics.jsonl", metrics);  // as it was before the rewind
-  CHECK(run_toy(path, o.config).end == TrainEnd::finished);
+  CHECK(run_until(path, o.config).end == TrainEnd::finished);
   CHECK(differences(whole, path) == "");
 }
 
@@ -194,7 +185,7 @@ TEST_CASE("rewinds are bounded, and the run then ends as diverged") {
   config.train.validate_every = 1;
   config.train.on_divergence = OnDivergence::rewind;
   config.train.max_rewinds = 3;
-  const auto outcome = run_toy(path, config);
+  const auto outcome = run_until(path, config);
   CHECK(outcome.end == TrainEnd::diverged);
   CHECK(rewinds_of(path).size() == 3);
   CHECK(fs::exists(path + "/divergence-4.json"));
@@ -206,7 +197,7 @@ TEST_CASE("rewinds are bounded, and the run then ends as diverged") {
 
   config.train.max_rewinds = 0;
   const std::string none = folder.path() + "/none";
-  CHECK(run_toy(none, config).end == TrainEnd::diverged);
+  CHECK(run_until(none, config).end == TrainEnd::diverged);
   CHECK(rewinds_of(none).empty());
 }
 
@@ -220,7 +211,7 @@ TEST_CASE("captured steps that diverge are reported op by op, and rewind", "[gpu
   config.train.log_every = 30;
   config.train.on_divergence = OnDivergence::rewind;
   config.train.max_rewinds = 2;
-  CHECK(run_toy(path, config).end == TrainEnd::diverged);
+  CHECK(run_until(path, config).end == TrainEnd::diverged);
   CHECK(rewinds_of(path).size() == 2);
   const Json report = json_of(path + "/divergence-3.json");
   CHECK(report["in_training"]["grad_norm"].is_string());
@@ -228,8 +219,8 @@ TEST_CASE("captured steps that diverge are reported op by op, and rewind", "[gpu
   CHECK(report["not_finite"]["gradients"].size() > 0);
 
   const std::string other = folder.path() + "/other";
-  run_toy(other, config, 1);
-  CHECK(run_toy(other, config).end == TrainEnd::diverged);
+  run_until(other, config, 1);
+  CHECK(run_until(other, config).end == TrainEnd::diverged);
   CHECK(differences(path, other) == "");
 }
 

@@ -1,20 +1,16 @@
 // A run that is interrupted anywhere and goes on ends with the bytes of one that is not.
 #include <fcntl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <chrono>
-#include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "lib/base/error.h"
 #include "lib/base/files.h"
 #include "lib/train/verify_resume.h"
 #include "tests/catch.h"
 #include "tests/support.h"
-#include "tests/train/toy_source.h"
+#include "tests/train/toy_run.h"
 
 namespace hax::test {
 namespace {
@@ -22,23 +18,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int64_t kEndless = -1;  // the size of a stream
-
-TrainOutcome run_toy(const std::string& path, const Config& config, int64_t stop_at = -1,
-                     int64_t examples = 500) {
-  const ToySource training(1, examples), validation(2, 64);
-  TrainHooks hooks;
-  hooks.should_stop = [&](int64_t step) { return stop_at >= 0 && step >= stop_at; };
-  return train(RunFolder::create_or_resume(path, config), training, validation, at::kCPU, hooks);
-}
-
-// Empty when the runs hold the same bytes.
-std::string differences(const std::string& a, const std::string& b) {
-  std::string text;
-  for (const auto& file : compare_runs(a, b)) {
-    if (!file.difference.empty()) text += file.name + ": " + file.difference + "\n";
-  }
-  return text;
-}
 
 std::vector<VerifiedResume> verify(const Config& config, int64_t at, int64_t examples, at::Device device) {
   const TemporaryFolder folder;
@@ -129,7 +108,7 @@ TEST_CASE("another checkpoint interval changes no weight, moment or metric") {
   const int64_t intervals[] = {2, 5, 3, 1};
   for (int i = 0; i < 4; ++i) {
     config.train.checkpoint_every = intervals[i];
-    CHECK(run_toy(path, config, 6 * (i + 1) + 1).end == TrainEnd::stopped);
+    CHECK(run_toy(path, config, stop_at(6 * (i + 1) + 1)).end == TrainEnd::stopped);
   }
   CHECK(run_toy(path, config).end == TrainEnd::finished);
   CHECK(read_file(path + "/metrics.jsonl") == read_file(whole + "/metrics.jsonl"));
@@ -157,52 +136,11 @@ TEST_CASE("a run killed between its last checkpoint and its result ends as it ha
   CHECK(differences(whole, path) == "");
 }
 
-TEST_CASE("two hundred and fifty kills at random moments lose nothing") {
-  Config config = toy_config();
-  config.train.steps = 40;
-  config.train.validate_every = 5;
-  config.train.checkpoint_every = 2;
-  config.train.log_every = 1;
-  RandomStream random({20, Purpose::test, 0, 0, 0});
-  int kills = 0, lives = 0;
-  for (int64_t seed = 1; kills < 250; ++seed) {
-    config.train.seed = seed;
-    const TemporaryFolder folder;
-    const std::string whole = folder.path() + "/whole", path = folder.path() + "/run";
-    run_toy(whole, config);
-    for (bool ended = false; !ended; ++lives) {
-      const std::chrono::microseconds delay(random.below(150000));
-      const pid_t child = ::fork();
-      REQUIRE(child >= 0);
-      if (child == 0) {
-        int status = 1;
-        try {
-          status = run_toy(path, config).end == TrainEnd::finished ? 0 : 2;
-        } catch (const std::exception& e) {
-          std::fprintf(stderr, "%s\n", e.what());
-        }
-        ::_exit(status);
-      }
-      std::this_thread::sleep_for(delay);
-      ::kill(child, SIGKILL);
-      int raw = 0;
-      REQUIRE(::waitpid(child, &raw, 0) == child);
-      ended = WIFEXITED(raw);
-      if (ended)
-        REQUIRE(WEXITSTATUS(raw) == 0);
-      else
-        ++kills;
-    }
-    CAPTURE(seed, kills, lives);
-    CHECK(differences(whole, path) == "");
-  }
-}
-
 TEST_CASE("a torn last line of metrics is written again, and says nothing") {
   const TemporaryFolder folder;
   const std::string whole = folder.path() + "/whole", path = folder.path() + "/run";
   run_toy(whole, toy_config());
-  run_toy(path, toy_config(), 16);
+  run_toy(path, toy_config(), stop_at(16));
   const std::string metrics = path + "/metrics.jsonl", timing = path + "/timing.jsonl";
   const double seconds = RunFolder::open(path).seconds_so_far();
   spill(metrics, slurp(metrics) + R"({"kind":"train","step":18,"lo)");
@@ -218,7 +156,7 @@ TEST_CASE("a torn last line of metrics is written again, and says nothing") {
 TEST_CASE("damage inside the metrics is named, and the file as it was stays") {
   const TemporaryFolder folder;
   const std::string path = folder.path() + "/run", metrics = path + "/metrics.jsonl";
-  run_toy(path, toy_config(), 16);
+  run_toy(path, toy_config(), stop_at(16));
   std::string text = slurp(metrics);
   const size_t second = text.find('\n') + 1;
   text[second + 3] = '\0';

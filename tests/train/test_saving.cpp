@@ -8,38 +8,15 @@
 
 #include "lib/base/error.h"
 #include "lib/base/files.h"
-#include "lib/train/compare_runs.h"
 #include "lib/train/kept_checkpoints.h"
-#include "lib/train/trainer.h"
 #include "tests/catch.h"
 #include "tests/support.h"
-#include "tests/train/toy_source.h"
+#include "tests/train/toy_run.h"
 
 namespace hax::test {
 namespace {
 
 namespace fs = std::filesystem;
-
-using Hook = std::function<bool(int64_t)>;
-
-TrainOutcome run_toy(const std::string& path, const Config& config, const Hook& hook = {}) {
-  const ToySource training(1, 500), validation(2, 64);
-  TrainHooks hooks;
-  hooks.should_stop = hook;
-  return train(RunFolder::create_or_resume(path, config), training, validation, at::kCPU, hooks);
-}
-
-Hook stop_at(int64_t at) {
-  return [at](int64_t step) { return step >= at; };
-}
-
-std::string differences(const std::string& a, const std::string& b) {
-  std::string text;
-  for (const auto& file : compare_runs(a, b)) {
-    if (!file.difference.empty()) text += file.name + ": " + file.difference + "\n";
-  }
-  return text;
-}
 
 void flip_a_bit(const std::string& path) {
   std::string bytes = slurp(path);
