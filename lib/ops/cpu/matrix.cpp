@@ -31,7 +31,7 @@ template <Into into, int kRows, int kVecs>
     });
   }
   repeat<kRows * kVecs>([&](int s) __attribute__((always_inline)) {
-    vec(C + s / kVecs * ldc + s % kVecs * kLanes) = sum[s];
+    store(C + s / kVecs * ldc + s % kVecs * kLanes) = sum[s];
   });
 }
 

@@ -11,9 +11,16 @@ namespace hax::cpu {
 constexpr int64_t kLanes = 16;
 typedef float Vec __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
 
-// Reads and writes of whole vectors.
-inline Vec& vec(float* p) { return *reinterpret_cast<Vec*>(p); }
-inline const Vec& vec(const float* p) { return *reinterpret_cast<const Vec*>(p); }
+// Reads and writes of whole vectors at any address: vec(p), store(p) = v. Never by a reference to a Vec,
+// which clang takes for one at a multiple of its size.
+inline Vec vec(const float* p) { return *reinterpret_cast<const Vec*>(p); }
+struct StoredVec {
+  float* p;
+  void operator=(Vec v) const { *reinterpret_cast<Vec*>(p) = v; }
+  void operator+=(Vec v) const { *reinterpret_cast<Vec*>(p) += v; }
+  void operator*=(float scale) const { *reinterpret_cast<Vec*>(p) *= scale; }
+};
+inline StoredVec store(float* p) { return {p}; }
 
 // Sum of the lanes.
 inline float total(Vec v) {

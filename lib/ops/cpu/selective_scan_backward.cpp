@@ -86,7 +86,7 @@ class BackwardTask {
       const Vec dtu = vec(strip.dtu + i * kLanes);
       for (int64_t n = 0; n < plan_.N; ++n) {
         const int64_t at = n * kLanes;
-        vec(next + at) = vec(last + at) * vec(decay + at) + dtu * B[n];
+        store(next + at) = vec(last + at) * vec(decay + at) + dtu * B[n];
       }
     }
   }
@@ -110,10 +110,10 @@ class BackwardTask {
         const Vec g = vec(s.dh.data() + at) + dy * C[n];
         const Vec kept = g * vec(decay + at);
         const Vec w = kept * vec(last + at);
-        vec(dC + at) += dy * vec(next + at);
-        vec(dB + at) += g * dtu;
-        vec(s.dA.data() + at) += w * dt;
-        vec(s.dh.data() + at) = kept;
+        store(dC + at) += dy * vec(next + at);
+        store(dB + at) += g * dtu;
+        store(s.dA.data() + at) += w * dt;
+        store(s.dh.data() + at) = kept;
         ddtu += g * B[n];
         ddt += w * vec(strip.A.data() + at);
       }

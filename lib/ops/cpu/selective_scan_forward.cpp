@@ -49,8 +49,8 @@ void selective_scan_forward(const SelectiveScanPlan& plan, const SelectiveScanIn
           const Vec dtu = vec(strip.dtu + i * kLanes);
           Vec sum = strip.D * vec(strip.u + i * kLanes);
           for (int64_t n = 0; n < N; ++n) {
-            Vec& state = vec(h.data() + n * kLanes);
-            state = state * vec(decay.data() + n * kLanes) + dtu * B[n];
+            const Vec state = vec(h.data() + n * kLanes) * vec(decay.data() + n * kLanes) + dtu * B[n];
+            store(h.data() + n * kLanes) = state;
             sum += state * C[n];
           }
           store_lanes(sum, y + (token + i) * plan.channels + strip.channel, strip.lanes);

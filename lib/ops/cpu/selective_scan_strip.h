@@ -23,7 +23,7 @@ inline Vec load_lanes(const float* from, int64_t lanes) {
 
 inline void store_lanes(Vec v, float* to, int64_t lanes) {
   if (lanes == kLanes) {
-    vec(to) = v;
+    store(to) = v;
     return;
   }
   for (int64_t l = 0; l < lanes; ++l) to[l] = v[l];
@@ -47,8 +47,8 @@ struct ScanStrip {
   // The q tokens from `token` on.
   void load_chunk(const SelectiveScanInput& in, int64_t token, int64_t q) {
     for (int64_t i = 0; i < q; ++i) {
-      vec(u + i * kLanes) = load_lanes(in.u.row(token + i) + channel, lanes);
-      vec(raw_dt + i * kLanes) = load_lanes(in.delta.row(token + i) + channel, lanes) + dt_bias;
+      store(u + i * kLanes) = load_lanes(in.u.row(token + i) + channel, lanes);
+      store(raw_dt + i * kLanes) = load_lanes(in.delta.row(token + i) + channel, lanes) + dt_bias;
     }
 #pragma omp simd
     for (int64_t i = 0; i < q * kLanes; ++i) {

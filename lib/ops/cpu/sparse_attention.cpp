@@ -8,6 +8,7 @@
 
 #include "lib/ops/cpu/key_gather.h"
 #include "lib/ops/cpu/math.h"
+#include "lib/ops/cpu/matrix.h"
 
 namespace hax::cpu {
 namespace {
@@ -62,19 +63,16 @@ void dots(Length<D> length, const float* __restrict q, ConstRows rows, const std
   for (; a < n; ++a) result[a] = dot(length, q, rows.row(keys[a]));
 }
 
-// Sixteen floats at any address: the compiler maps it to what registers the processor has.
-using Floats = float __attribute__((vector_size(64), aligned(4), may_alias));
-
 // y = sum_n weights_n rows[keys_n]
 template <int D>
 void weighted_sum(Length<D> length, const float* weights, ConstRows rows, const std::vector<int64_t>& keys,
                   float* y) {
   if constexpr (D > 0) {
-    static_assert(D % 16 == 0);
-    Floats sum[D / 16] = {};  // stays in registers over all keys
+    static_assert(D % kLanes == 0);
+    Vec sum[D / kLanes] = {};  // stays in registers over all keys
     for (size_t a = 0; a < keys.size(); ++a) {
-      const auto* x = reinterpret_cast<const Floats*>(rows.row(keys[a]));
-      for (int c = 0; c < D / 16; ++c) sum[c] += weights[a] * x[c];
+      const float* x = rows.row(keys[a]);
+      for (int64_t c = 0; c < D / kLanes; ++c) sum[c] += weights[a] * vec(x + c * kLanes);
     }
     std::memcpy(y, sum, sizeof(sum));
   } else {

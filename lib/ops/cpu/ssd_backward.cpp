@@ -107,8 +107,8 @@ class BackwardTask {
       for (int64_t j = 0; j < kChunk; j += kLanes) {
         const int64_t at = t * kChunk + j;
         const Vec dG = vec(dM_.data() + at) * vec(head_.L + at);
-        vec(dCB_.data() + at) += dG;
-        vec(column + j) += dG * vec(group_.CB.data() + at);
+        store(dCB_.data() + at) += dG;
+        store(column + j) += dG * vec(group_.CB.data() + at);
       }
       for (int64_t j = 0; j < kChunk; j += kLanes) {
         sum += kLaneNumbers < static_cast<int32_t>(t - j) ? vec(column + j) : Vec{};
@@ -126,7 +126,7 @@ class BackwardTask {
       const int64_t at = i * width_;
       reaches_end[i] = dot(scaled_.data() + at, from_state_.data() + at, width_);
       for (int64_t p = 0; p < width_; p += kLanes) {
-        vec(ddtx_.data() + at + p) += head_.to_end[i] * vec(from_state_.data() + at + p);
+        store(ddtx_.data() + at + p) += head_.to_end[i] * vec(from_state_.data() + at + p);
       }
     }
     transpose_state(dS);
@@ -146,11 +146,11 @@ class BackwardTask {
       since += dot(group_.C.data() + at, dC_head_.data() + at, group_.width);
       da[i] += since;
       for (int64_t n = 0; n < group_.width; n += kLanes)
-        vec(dC_.data() + at + n) += vec(dC_head_.data() + at + n);
+        store(dC_.data() + at + n) += vec(dC_head_.data() + at + n);
     }
     if (has_dS) {
       const float kept = head_.from_start[q_ - 1];
-      for (int64_t i = 0; i < state_size_; i += kLanes) vec(dS + i) *= kept;
+      for (int64_t i = 0; i < state_size_; i += kLanes) store(dS + i) *= kept;
     }
     multiply(Into::add, plan_.N, width_, q_, {group_.C.data(), 1, group_.width}, scaled_.data(), width_, dS,
              width_);

@@ -30,11 +30,11 @@ inline void copy_rows(const float* from, int64_t stride, int64_t q, int64_t colu
   for (int64_t i = 0; i < q; ++i) {
     const float* source = from + i * stride;
     float* target = to + i * width;
-    for (int64_t c = 0; c < whole; c += kLanes) vec(target + c) = vec(source + c);
+    for (int64_t c = 0; c < whole; c += kLanes) store(target + c) = vec(source + c);
     if (whole == width) continue;
     Vec rest{};
     for (int64_t c = whole; c < columns; ++c) rest[c - whole] = source[c];
-    vec(target + whole) = rest;
+    store(target + whole) = rest;
   }
   std::fill(to + q * width, to + (q + 3) / 4 * 4 * width, 0.0f);
 }
@@ -86,8 +86,8 @@ struct HeadChunk {
       Vec row{};
       for (int64_t i = 0; i < q; ++i) {
         row = kLaneNumbers == static_cast<int32_t>(i - j) ? Vec{} + 1 : row * decay[i];
-        vec(L + i * kChunk + j) = row;
-        vec(M + i * kChunk + j) = row * vec(CB + i * kChunk + j);
+        store(L + i * kChunk + j) = row;
+        store(M + i * kChunk + j) = row * vec(CB + i * kChunk + j);
       }
     }
     to_end = L + (q - 1) * kChunk;
@@ -100,7 +100,7 @@ struct HeadChunk {
   void scale_rows(const float* scale, const float* from, int64_t q, float* to) const {
     for (int64_t i = 0; i < q; ++i) {
       for (int64_t p = 0; p < width; p += kLanes)
-        vec(to + i * width + p) = scale[i] * vec(from + i * width + p);
+        store(to + i * width + p) = scale[i] * vec(from + i * width + p);
     }
   }
 

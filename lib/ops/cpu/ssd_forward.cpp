@@ -60,7 +60,7 @@ void ssd_forward(const SsdPlan& plan, const SsdInput& in, float* y, float* state
         if (c + 1 < chunks) {
           head.scale_rows(head.to_end, head.dtx.data(), q, head.dtx.data());
           const float kept = head.from_start[q - 1];
-          for (int64_t i = 0; i < state_size; i += kLanes) vec(S + i) *= kept;
+          for (int64_t i = 0; i < state_size; i += kLanes) store(S + i) *= kept;
           multiply(Into::add, N, width, q, {group.B.data(), 1, group.width}, head.dtx.data(), width, S,
                    width);
         }
