@@ -23,31 +23,31 @@ std::string named(const std::string& key, int64_t value) { return key + " = " + 
 
 std::vector<Violation> range_violations(const Config& config) {
   std::vector<Violation> found;
-  const auto require = [&](bool holds, std::vector<std::string> keys, const std::string& message) {
-    if (!holds) found.push_back({std::move(keys), message});
-  };
   Config copy = config;
   for (const Field& field : fields_of(copy)) {
+    const auto refuse = [&](const std::string& message) { found.push_back({{field.key}, message}); };
     std::visit(
         [&](auto* pointer) {
           using T = std::remove_pointer_t<decltype(pointer)>;
           if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, double>) {
             const auto x = static_cast<double>(*pointer);
-            require(std::isfinite(x) && field.range.contains(x), {field.key},
-                    field.key + " = " + field.text() + " must be " + (std::isfinite(x) ? "" : "finite and ") +
-                        "in its range: " + field.range.text());
+            if (!std::isfinite(x) || !field.range.contains(x)) {
+              refuse(field.key + " = " + field.text() + " must be " +
+                     (std::isfinite(x) ? "" : "finite and ") + "in its range: " + field.range.text());
+            }
           } else if constexpr (std::is_same_v<T, std::vector<int64_t>>) {
             for (const int64_t element : *pointer) {
-              require(field.range.contains(static_cast<double>(element)), {field.key},
-                      field.key + " = " + field.text() +
-                          " must have elements in their range: " + field.range.text());
+              if (field.range.contains(static_cast<double>(element))) continue;
+              refuse(field.key + " = " + field.text() +
+                     " must have elements in their range: " + field.range.text());
             }
           } else if constexpr (std::is_same_v<T, std::string>) {
             const std::string fault = text_fault(*pointer, false);
-            require(fault.empty(), {field.key}, field.key + " = " + shown(*pointer) + " holds " + fault);
-            require(field.range.contains(static_cast<double>(pointer->size())), {field.key},
-                    field.key + " has " + std::to_string(pointer->size()) + " bytes; at most " +
-                        std::to_string(static_cast<int64_t>(field.range.high)) + " are allowed");
+            if (!fault.empty()) refuse(field.key + " = " + shown(*pointer) + " holds " + fault);
+            if (!field.range.contains(static_cast<double>(pointer->size()))) {
+              refuse(field.key + " has " + std::to_string(pointer->size()) + " bytes; at most " +
+                     std::to_string(static_cast<int64_t>(field.range.high)) + " are allowed");
+            }
           }
         },
         field.value);

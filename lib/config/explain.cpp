@@ -38,7 +38,7 @@ std::string explain_field(const Field& field) {
   } else if (!range.empty()) {
     text += "  range    " + range + "\n";
   }
-  if (!field.unit.empty()) text += "  unit     " + field.unit + "\n";
+  if (*field.unit != '\0') text += std::string("  unit     ") + field.unit + "\n";
   return text + "  default  " + field.text() + "\n";
 }
 

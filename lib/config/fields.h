@@ -39,8 +39,8 @@ inline constexpr bool is_list<std::vector<T>> = true;
 
 struct Field {
   std::string key;   // "model.sparse.k"
-  std::string help;  // one sentence or two
-  std::string unit;  // empty: none
+  const char* help;  // one sentence or two
+  const char* unit;  // empty: none
   Range range;       // of numbers, in lists too; for text, of its length in bytes
   FieldValue value;  // into the Config that fields_of was given
 
@@ -51,7 +51,7 @@ struct Field {
 
 struct Section {
   std::string key;  // "model.sparse"; empty: the root
-  std::string help;
+  const char* help;
 };
 
 // Sections and fields in the order of the structs; a section stands before its fields.

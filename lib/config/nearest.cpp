@@ -25,8 +25,13 @@ std::string nearest_key(std::string_view key, const std::vector<std::string>& kn
   const std::string_view parent = key.substr(0, key.size() - leaf.size());
   for (const std::string& candidate : known) {
     const std::string_view candidate_leaf = leaf_of(candidate);
+    // No spelling is nearer than the lengths are: most keys are passed over without the quadratic work.
+    const size_t allowed = allowed_distance(leaf, candidate_leaf);
+    const size_t least =
+        std::max(leaf.size(), candidate_leaf.size()) - std::min(leaf.size(), candidate_leaf.size());
+    if (least > allowed || (!best.empty() && 1000 * least > best_score)) continue;
     const size_t distance = edit_distance(leaf, candidate_leaf);
-    if (distance > allowed_distance(leaf, candidate_leaf)) continue;
+    if (distance > allowed || (!best.empty() && 1000 * distance > best_score)) continue;
     // Among equal spellings the key whose section is nearest; a wrong section weighs less than a wrong
     // letter.
     const size_t score = 1000 * distance +

@@ -103,8 +103,9 @@ TEST_CASE("every field is written, compared and read back on its own") {
     INFO(before[i].key);
     CHECK(keys.insert(before[i].key).second);
     CHECK((before[i].text() != after[i].text()) == (fixed.count(before[i].key) == 0));
-    CHECK(before[i].help.size() > 10);
-    CHECK(before[i].help.find('|') == std::string::npos);  // a cell of a Markdown table
+    const std::string help = before[i].help;
+    CHECK(help.size() > 10);
+    CHECK(help.find('|') == std::string::npos);  // a cell of a Markdown table
   }
   CHECK(difference(defaults, changed).size() == before.size() - fixed.size());
 }
