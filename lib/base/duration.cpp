@@ -1,6 +1,7 @@
 #include "lib/base/duration.h"
 
 #include <charconv>
+#include <cmath>
 #include <string>
 
 namespace hax {
@@ -46,10 +47,8 @@ std::optional<double> parse_clock(std::string_view text) {
   return ((days * 24 + *hours) * 60 + parts[0]) * 60 + parts[1];
 }
 
-}  // namespace
-
-std::optional<double> parse_duration(std::string_view text) {
-  if (text.find(':') != text.npos) return parse_clock(text);
+// 1d2h3m4s
+std::optional<double> parse_units(std::string_view text) {
   constexpr std::string_view units = "dhms";
   constexpr double seconds[] = {86400, 3600, 60, 1};
   double total = 0.0;
@@ -64,6 +63,13 @@ std::optional<double> parse_duration(std::string_view text) {
     text.remove_prefix(1);
   }
   return total;
+}
+
+}  // namespace
+
+std::optional<double> parse_duration(std::string_view text) {
+  const auto seconds = text.find(':') != text.npos ? parse_clock(text) : parse_units(text);
+  return seconds && std::isfinite(*seconds) ? seconds : std::nullopt;
 }
 
 }  // namespace hax

@@ -12,13 +12,97 @@
 
 #include "lib/base/error.h"
 #include "lib/base/files.h"
+#include "lib/base/json.h"
 #include "lib/base/log.h"
+#include "lib/base/open_output.h"
 
 namespace hax {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr size_t kChecksumDigits = 8;
+constexpr std::string_view kChecksumKey = ",\"checksum\":\"", kLineEnd = "\"}";
+constexpr size_t kChecksumBytes = kChecksumKey.size() + kChecksumDigits + kLineEnd.size();
+
+// What stands behind the object's other keys, its closing brace included.
+std::string checksum_end(std::string_view other_keys) {
+  return std::string(kChecksumKey) + checksum(as_bytes(other_keys)).substr(0, kChecksumDigits) +
+         std::string(kLineEnd);
+}
+
+bool has_its_checksum(std::string_view line) {
+  if (line.size() < kChecksumBytes) return false;
+  const std::string_view other_keys = line.substr(0, line.size() - kChecksumBytes);
+  return line.substr(other_keys.size()) == checksum_end(other_keys);
+}
+
+bool is_record(const Json& json, std::string_view line) {
+  if (!json.is_object()) return false;
+  for (const auto& [key, value] : json.items()) {
+    const bool sound = key == "checksum" ? has_its_checksum(line)
+                       : key == "kind"   ? value.is_string()
+                                         : value.is_number() || value.is_null();
+    if (!sound) return false;
+  }
+  // A parsed integer without a sign is unsigned.
+  const auto step = json.find("step");
+  return step != json.end() && step->is_number_unsigned() &&
+         step->get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX);
+}
+
+}  // namespace
+
+int64_t Record::step() const { return json.at("step").get<int64_t>(); }
+
+std::string Record::kind() const { return json.value("kind", ""); }
+
+double Record::number_of(const char* key, double otherwise) const {
+  const auto found = json.find(key);
+  return found != json.end() && found->is_number() ? found->get<double>() : otherwise;
+}
+
+int64_t Record::integer_of(const char* key, int64_t otherwise) const {
+  const auto found = json.find(key);
+  return found != json.end() && found->is_number_integer() ? found->get<int64_t>() : otherwise;
+}
+
+std::string record_line(const Json& object) {
+  std::string text = object.dump();
+  text.pop_back();  // the brace
+  return text + checksum_end(text) + "\n";
+}
+
+std::vector<Record> parse_records(std::string_view text, std::vector<int64_t>& damaged) {
+  std::vector<Record> found;
+  int64_t number = 0;
+  for (size_t begin = 0, end = 0; begin < text.size(); begin = end + 1) {
+    end = std::min(text.find('\n', begin), text.size());
+    Record record{{}, std::string(text.substr(begin, end - begin)), ++number};
+    bool whole = end < text.size();
+    try {
+      if (whole) record.json = parse_json(record.line);
+    } catch (const DataError&) {
+      whole = false;
+    }
+    if (whole && is_record(record.json, record.line))
+      found.push_back(std::move(record));
+    else
+      damaged.push_back(number);
+  }
+  return found;
+}
+
+std::string damage_among(const std::vector<Record>& records, const std::vector<int64_t>& damaged) {
+  const int64_t last = records.empty() ? 0 : records.back().number;
+  const auto bad = std::count_if(damaged.begin(), damaged.end(), [&](int64_t n) { return n < last; });
+  if (bad == 0) return "";
+  return "line " + std::to_string(damaged.front()) +
+         (bad > 1 ? " and " + std::to_string(bad - 1) + " more are" : " is");
+}
 
 void RecordLog::append(const std::string& lines) const {
-  const int fd = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (fd < 0) throw RuntimeError("cannot open " + path_ + ": " + std::strerror(errno));
+  const int fd = open_output(path_, O_WRONLY | O_CREAT | O_APPEND);
   const std::shared_ptr<const void> closing(nullptr, [fd](const void*) { ::close(fd); });
   struct stat before {};
   if (::fstat(fd, &before) != 0) throw RuntimeError("cannot read " + path_ + ": " + std::strerror(errno));
@@ -39,45 +123,33 @@ void RecordLog::sync() const {
   if (std::filesystem::exists(path_)) sync_file(path_);
 }
 
+std::string RecordLog::text() const { return std::filesystem::exists(path_) ? read_file(path_) : ""; }
+
+std::string RecordLog::own_text() const {
+  if (std::filesystem::is_symlink(path_)) ::close(open_output(path_, O_WRONLY));
+  return text();
+}
+
 std::vector<Record> RecordLog::records(std::vector<int64_t>* damaged) const {
-  std::vector<Record> found;
-  if (!std::filesystem::exists(path_)) return found;
-  const std::string text = read_file(path_);
-  int64_t number = 0;
-  for (size_t begin = 0, end = 0; begin < text.size(); begin = end + 1) {
-    end = std::min(text.find('\n', begin), text.size());
-    Record record{{}, text.substr(begin, end - begin), ++number};
-    record.json = nlohmann::json::parse(record.line, nullptr, /*allow_exceptions=*/false);
-    const bool whole = end < text.size() && record.json.is_object() && record.json.contains("step") &&
-                       record.json["step"].is_number_integer();
-    if (whole)
-      found.push_back(std::move(record));
-    else if (damaged != nullptr)
-      damaged->push_back(number);
-  }
-  return found;
+  std::vector<int64_t> unwanted;
+  return parse_records(text(), damaged != nullptr ? *damaged : unwanted);
 }
 
 void RecordLog::mend_tail() const {
-  if (!std::filesystem::exists(path_)) return;
-  const std::string text = read_file(path_);
-  if (text.empty() || text.back() == '\n') return;
-  const size_t newline = text.rfind('\n');
-  write_file(path_, text.substr(0, newline == std::string::npos ? 0 : newline + 1));
+  const std::string before = own_text();
+  if (before.empty() || before.back() == '\n') return;
+  const size_t newline = before.rfind('\n');
+  write_file(path_, before.substr(0, newline == std::string::npos ? 0 : newline + 1));
 }
 
 void RecordLog::replace(const std::vector<Record>& kept, const std::vector<int64_t>& damaged) const {
-  if (!std::filesystem::exists(path_)) return;
-  const std::string before = read_file(path_);
+  const std::string before = own_text();
   std::string after;
   for (const Record& record : kept) after += record.line + "\n";
-  const int64_t last = kept.empty() ? 0 : kept.back().number;
-  const auto bad = std::count_if(damaged.begin(), damaged.end(), [&](int64_t n) { return n < last; });
-  if (bad > 0) {
+  const std::string damage = damage_among(kept, damaged);
+  if (!damage.empty()) {
     write_file(path_ + ".damaged", before);
-    log::warn(path_ + ": line " + std::to_string(damaged.front()) +
-              (bad > 1 ? " and " + std::to_string(bad - 1) + " more are" : " is") +
-              " damaged and left out; the file as it was is " + path_ + ".damaged");
+    log::warn(path_ + ": " + damage + " damaged and left out; the file as it was is " + path_ + ".damaged");
   }
   if (after != before) write_file(path_, after);
 }

@@ -19,6 +19,7 @@
 #include "lib/base/files.h"
 #include "lib/base/json.h"
 #include "lib/base/log.h"
+#include "lib/base/open_output.h"
 #include "lib/config/load.h"
 #include "lib/config/lookup.h"
 #include "lib/config/write.h"
@@ -153,12 +154,15 @@ RecordLog RunFolder::metrics() const { return RecordLog(path_ + "/metrics.jsonl"
 RecordLog RunFolder::timing() const { return RecordLog(path_ + "/timing.jsonl"); }
 
 RunProgress RunFolder::progress() const {
+  std::vector<int64_t> damaged;
+  const std::vector<Record> records = metrics().records(&damaged);
+  if (const std::string damage = damage_among(records, damaged); !damage.empty())
+    log::warn(path_ + "/metrics.jsonl: " + damage + " damaged and left out of what is said of the run");
   RunProgress out;
-  for (const Record& record : metrics().records()) {
-    out.step = record.json["step"];
-    out.tokens_seen = record.json.value("tokens_seen", out.tokens_seen);
-    const bool valid = record.json.value("kind", "") == "valid";
-    const double accuracy = valid ? record.json.value("accuracy", -1.0) : -1.0;
+  for (const Record& record : records) {
+    out.step = record.step();
+    out.tokens_seen = record.integer_of("tokens_seen", out.tokens_seen);
+    const double accuracy = record.kind() == "valid" ? record.number_of("accuracy", -1.0) : -1.0;
     if (accuracy <= out.best_accuracy) continue;
     out.best_accuracy = accuracy;
     out.best_step = out.step;
@@ -167,17 +171,17 @@ RunProgress RunFolder::progress() const {
 }
 
 bool RunFolder::is_training() const {
-  const int fd = ::open((path_ + "/lock").c_str(), O_RDONLY | O_CLOEXEC);
+  const std::string path = path_ + "/lock";
+  const int fd = ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) return false;
-  const bool held = ::flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  const bool held = ::flock(fd, LOCK_SH | LOCK_NB) != 0 && (errno == EWOULDBLOCK || holder_may_live(path));
   ::close(fd);
   return held;
 }
 
 std::shared_ptr<const void> RunFolder::lock() const {
   const std::string path = path_ + "/lock";
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (fd < 0) throw RuntimeError("cannot create " + path + ": " + std::strerror(errno));
+  const int fd = open_output(path, O_RDWR | O_CREAT);
   std::shared_ptr<const void> held(nullptr, [fd](const void*) { ::close(fd); });
   const auto refuse = [&](const std::string& more) {
     throw UsageError(path_ + ": " + holder_text(path) +
@@ -203,17 +207,17 @@ std::shared_ptr<const void> RunFolder::lock() const {
 }
 
 void RunFolder::rewind_metrics(const CheckpointInfo& to) const {
-  metrics().keep_if([&](const Json& record) {
-    const int64_t at = record["step"];
-    const std::string kind = record.value("kind", "");
-    if (kind == "rewind" && record.value("rewinds", int64_t{0}) > to.rewinds) return false;
+  metrics().keep_if([&](const Record& record) {
+    const int64_t at = record.step();
+    const std::string kind = record.kind();
+    if (kind == "rewind" && record.integer_of("rewinds", 0) > to.rewinds) return false;
     return at < to.step || (at == to.step && (to.valid_accuracy >= 0.0 || kind != "valid"));
   });
 }
 
 double RunFolder::seconds_so_far() const {
   double seconds = 0.0;
-  for (const Record& record : timing().records()) seconds += record.json.value("seconds", 0.0);
+  for (const Record& record : timing().records()) seconds += record.number_of("seconds", 0.0);
   return seconds;
 }
 

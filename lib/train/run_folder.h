@@ -1,12 +1,13 @@
 // A run is a folder, and the folder is the only truth about it:
 //   config.yaml              the resolved config
-//   metrics.jsonl            one line a record: {"kind": "train" | "valid" | "rewind", "step": ..., ...}; no
-//   clock timing.jsonl             wall-clock seconds and tokens a second, by step
+//   metrics.jsonl            one line a record: {"kind": "train" | "valid" | "rewind", "step": ..., ...,
+//                            "checksum": ...}; no clock
+//   timing.jsonl             wall-clock seconds, by step
 //   checkpoints/last.safetensors, best.safetensors; what else is there: lib/train/kept_checkpoints.h
 //   divergence-N.json        the N-th step that was not finite (lib/train/divergence.h)
 //   result.json              written last: how the run ended
-//   eval-FINGERPRINT.json    evaluations of the best checkpoint by `hax table`
-//   (lib/train/stored_evaluation.h) lock                     held by the process that trains
+//   eval-FINGERPRINT.json    evaluations of the best checkpoint by `hax table`; see stored_evaluation.h
+//   lock                     held by the process that trains
 #pragma once
 
 #include <memory>
@@ -56,7 +57,7 @@ class RunFolder {
 
   RecordLog metrics() const;
   RecordLog timing() const;
-  RunProgress progress() const;
+  RunProgress progress() const;  // a warning names the lines that are damaged
   // Whether a process holds the lock.
   bool is_training() const;
   // Holds the run for this process until the returned handle goes. Throws UsageError that names the holder

@@ -150,7 +150,7 @@ class Trainer {
     run_.rewind_metrics(info_);
     if (info_.rewinds == 0) return;
     for (const Record& record : run_.metrics().records()) {
-      if (record.json.value("kind", "") == "rewind" && record.json["rewinds"] == info_.rewinds) return;
+      if (record.kind() == "rewind" && record.integer_of("rewinds", 0) == info_.rewinds) return;
     }
     record(Json{{"kind", "rewind"},
                 {"step", info_.step},
@@ -219,7 +219,7 @@ class Trainer {
 
   // Metrics that could not be written wait for the next time.
   void record(const Json& metrics) {
-    pending_ += metrics.dump() + "\n";
+    pending_ += record_line(metrics);
     attempt([&] { write_pending(); });
   }
 
@@ -247,7 +247,7 @@ class Trainer {
 
   void write_timing() {
     const double seconds = seconds_since(session_);
-    run_.timing().append(Json{{"step", info_.step}, {"seconds", seconds - timed_}}.dump() + "\n");
+    run_.timing().append(record_line({{"step", info_.step}, {"seconds", seconds - timed_}}));
     timed_ = seconds;
   }
 

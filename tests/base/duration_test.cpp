@@ -1,6 +1,8 @@
 // Spans of time, and what is not one.
 #include "lib/base/duration.h"
 
+#include <string>
+
 #include "tests/catch.h"
 
 namespace hax {
@@ -38,6 +40,10 @@ TEST_CASE("what could be two spans of time, or none, is refused") {
     CAPTURE(text);
     CHECK_FALSE(parse_duration(text));
   }
+  const std::string digits(308, '9');
+  CHECK(parse_duration(digits + "s"));
+  for (const auto& text : {digits + "d", digits + "-0:00:00", digits + "9s"})
+    CHECK_FALSE(parse_duration(text));
 }
 
 }  // namespace hax

@@ -172,24 +172,22 @@ TEST_CASE("damage inside the metrics is named, and the file as it was stays") {
   CHECK(records[1].json["step"] == 9);
 }
 
-TEST_CASE("lines that are no records are told from those that are") {
+TEST_CASE("a digit that has changed in the metrics is damage") {
   const TemporaryFolder folder;
-  const RecordLog log(folder.file("log"));
-  CHECK(log.records().empty());
-  CHECK_NOTHROW(log.mend_tail());
-  log.append("{\"step\":1}\n{\"step\":2,\"x\":3}\n");
-  log.append("");
-  spill(folder.file("log"),
-        slurp(folder.file("log")) + "[4]\n{\"x\":1}\n\n{\"step\":\"5\"}\n{\"step\":6}\n{\"step\":7}");
-  std::vector<int64_t> damaged;
-  const auto records = log.records(&damaged);
-  REQUIRE(records.size() == 3);
-  CHECK(records[2].number == 7);
-  CHECK(records[2].line == "{\"step\":6}");
-  CHECK(damaged == std::vector<int64_t>{3, 4, 5, 6, 8});
-  log.mend_tail();
-  CHECK(slurp(folder.file("log")).ends_with("{\"step\":6}\n"));
-  CHECK_THROWS_AS(RecordLog(folder.file("none/log")).append("{}\n"), RuntimeError);
+  const std::string path = folder.path() + "/run", metrics = path + "/metrics.jsonl";
+  run_toy(path, toy_config(), stop_at(16));
+  std::string text = slurp(metrics);
+  char& digit = text[text.find("\"loss\":", text.find('\n')) + 9];
+  digit = digit == '1' ? '2' : '1';
+  spill(metrics, text);
+  {
+    const CaughtTalk talk;
+    RunFolder::open(path).progress();
+    CHECK(contains(talk.text(), metrics + ": line 2 is damaged"));
+  }
+  run_toy(path, toy_config());
+  CHECK(slurp(metrics + ".damaged") == text);
+  CHECK(RecordLog(metrics).records().size() == 10 + 3 - 1);
 }
 
 TEST_CASE("comparing runs names the first difference") {

@@ -1,4 +1,4 @@
-// Checkpoints that are damaged, disks that are full, folders that go away, and two writers.
+// Checkpoints that are damaged, disks that are full, folders that go away.
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -228,42 +228,6 @@ TEST_CASE("a folder without the right to write is found at once") {
   CHECK(refused);
   fs::permissions(path + "/checkpoints", fs::perms::owner_all);
   CHECK(run_toy(path, toy_config()).end == TrainEnd::finished);
-}
-
-TEST_CASE("the lock names its holder, ends with it, and is not left by the dead") {
-  const TemporaryFolder folder;
-  const std::string path = folder.path() + "/run", lock = path + "/lock";
-  const RunFolder run = RunFolder::create_or_resume(path, toy_config());
-  char host[256] = {};
-  REQUIRE(::gethostname(host, sizeof host - 1) == 0);
-  {
-    const auto held = run.lock();
-    CHECK(slurp(lock) == std::to_string(::getpid()) + " " + host + "\n");
-    const std::string message = message_of<UsageError>([&] { run_toy(path, toy_config()); });
-    CHECK(contains(message, "process " + std::to_string(::getpid()) + " on " + host));
-    CHECK(run.is_training());
-  }
-  CHECK(slurp(lock).empty());
-  CHECK_FALSE(run.is_training());
-
-  int ready[2];
-  REQUIRE(::pipe(ready) == 0);
-  const pid_t child = ::fork();
-  REQUIRE(child >= 0);
-  if (child == 0) {
-    const auto held = run.lock();
-    if (::write(ready[1], "x", 1) != 1) ::_exit(1);
-    while (true) ::pause();
-  }
-  char byte;
-  REQUIRE(::read(ready[0], &byte, 1) == 1);
-  CHECK(contains(message_of<UsageError>([&] { run.lock(); }), "process " + std::to_string(child) + " on "));
-  ::kill(child, SIGKILL);
-  REQUIRE(::waitpid(child, nullptr, 0) == child);
-  CHECK(contains(slurp(lock), std::to_string(child)));  // left behind, and passed over
-  CHECK(run_toy(path, toy_config()).end == TrainEnd::finished);
-  ::close(ready[0]);
-  ::close(ready[1]);
 }
 
 TEST_CASE("room is asked for and given back") {
