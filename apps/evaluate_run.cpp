@@ -4,6 +4,7 @@
 
 #include "apps/signals.h"
 #include "data_gen/overlap.h"
+#include "data_gen/registry.h"
 #include "lib/base/error.h"
 #include "lib/train/train_step.h"
 
@@ -31,16 +32,41 @@ ScoredPositions examine(const Task& task, const FileSource& examples, int64_t n,
   return out;
 }
 
+// How many of the split's examples were among those that a stream drew for the model; nothing where the
+// dataset that the stream was kept apart from is not at hand.
+std::optional<int64_t> examples_drawn(const CheckpointInfo& model, const EvaluationSplit& split,
+                                      const OverlapOptions& options) {
+  const std::shared_ptr<const Task> task = make_task(model.config.task);
+  const int64_t seed = model.config.data.seed;
+  const auto is_apart_from = [&](const Manifest& manifest) {
+    return TaskStream(task, seed, {}, manifest.fingerprint()).fingerprint() == model.data_fingerprint;
+  };
+  const auto count = [&](const Dataset& held_out) {
+    const TaskStream stream(task, seed, evaluation_examples(held_out), held_out.manifest().fingerprint());
+    const int64_t batches = model.step + model.skipped_batches;
+    return shared_examples(split.examples(), stream, batches * model.config.train.batch_size, options);
+  };
+  if (is_apart_from(split.dataset.manifest())) {
+    const bool held_out = &split.examples() != &split.dataset.split(Split::train);
+    return held_out ? 0 : count(split.dataset);
+  }
+  const std::string& folder = model.config.data.path;
+  if (!is_apart_from(read_manifest(folder))) return std::nullopt;
+  return count(Dataset::open(folder, options.threads));
+}
+
 // How many of the split's examples the model was trained on; nothing where its training data are not at hand.
 std::optional<int64_t> examples_seen(const CheckpointInfo& model, const EvaluationSplit& split) {
+  const OverlapOptions options = {static_cast<int>(at::get_num_threads()), stop_requested};
   if (split.dataset.manifest().split(Split::train).checksum == model.data_fingerprint)
-    return shared_examples(split.examples(), split.dataset.split(Split::train));
+    return shared_examples(split.examples(), split.dataset.split(Split::train), options);
   const std::string& folder = model.config.data.path;
   try {
+    if (model.config.data.source == DataSource::stream) return examples_drawn(model, split, options);
     const Manifest manifest = read_manifest(folder);
     if (manifest.split(Split::train).checksum != model.data_fingerprint) return std::nullopt;
-    return shared_examples(split.examples(), FileSource(folder, Split::train, manifest,
-                                                        static_cast<int>(at::get_num_threads())));
+    return shared_examples(split.examples(), FileSource(folder, Split::train, manifest, options.threads),
+                           options);
   } catch (const DataError&) {
     return std::nullopt;
   }

@@ -123,6 +123,17 @@ TEST_CASE("generate, train, evaluate: the model beats chance by a margin", "[e2e
     CHECK(with(other_data).find(" was trained on ") != std::string::npos);
     CHECK(with(w.data).find(" was trained on ") == std::string::npos);
   }
+  // So it is with those that a stream drew; what it was kept apart from is no secret.
+  const std::string streamed = w.folder.path() + "/streamed";
+  REQUIRE(run_hax({"train", "--config", w.config, "--set", "data.path=" + w.data, "--set",
+                   "data.source=stream", "--set", "train.steps=100", "--out", streamed})
+              .status == 0);
+  const auto streamed_on = [&](const std::string& data_folder, const std::string& split) {
+    return run_hax({"eval", "--run", streamed, "--data", data_folder, "--split", split}).out;
+  };
+  CHECK(streamed_on(other_data, "test").find(" was trained on ") != std::string::npos);
+  CHECK(streamed_on(w.data, "train").find(" was trained on ") != std::string::npos);
+  CHECK(streamed_on(w.data, "test").find(" was trained on ") == std::string::npos);
   CHECK(run_hax({"table", w.run, "--split", "valid"}).status == 2);
 
   // The data's own task goes into the run's config; another task is refused.
