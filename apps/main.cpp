@@ -6,6 +6,7 @@
 #include <optional>
 #include <sstream>
 
+#include "apps/command_line.h"
 #include "apps/commands.h"
 #include "apps/signals.h"
 #include "lib/base/error.h"
@@ -34,11 +35,11 @@ int main(int argc, char** argv) {
       "Exit status: 0 done, 1 runtime error, 2 usage or config, 3 bad data or checkpoint, 4 diverged,\n"
       "5 stopped by --max-time, 130/143/138/129 by SIGINT/SIGTERM/SIGUSR1/SIGHUP, with the state saved.\n"
       "Example: hax gen-data --config configs/quick/data_joint_recall_4x4.yaml --out runs/data");
-  bool version = false, json = false, quiet = false, verbose = false;
-  app.add_flag("--version", version, "Print version, commit, LibTorch, CUDA and devices");
-  app.add_flag("--json", json, "With --version: as JSON");
-  auto* quiet_flag = app.add_flag("-q,--quiet", quiet, "Say nothing on stderr but errors");
-  app.add_flag("-v,--verbose", verbose, "Say more on stderr")->excludes(quiet_flag);
+  bool version = false, json = false;
+  Talk talk;
+  auto* version_flag =
+      app.add_flag("--version", version, "Print version, commit, LibTorch, CUDA and devices");
+  app.add_flag("--json", json, "With --version: as JSON")->needs(version_flag);
 
   Action action;
   add_gen_data(app, action);
@@ -53,6 +54,7 @@ int main(int argc, char** argv) {
   add_bench(app, action);
   add_convert(app, action);
   add_verify_resume(app, action);
+  add_talk_flags(app, talk);
 
   std::optional<std::string> help;
   try {
@@ -63,11 +65,13 @@ int main(int argc, char** argv) {
     help = text.str();
   } catch (const CLI::ParseError& e) {
     app.exit(e, std::cerr, std::cerr);
+    std::cerr << spelling_advice(app);
     return static_cast<int>(ExitStatus::usage);
   }
 
-  log::set_level(quiet ? log::Level::quiet : verbose ? log::Level::verbose : log::Level::normal);
+  log::set_level(talk.quiet ? log::Level::quiet : talk.verbose ? log::Level::verbose : log::Level::normal);
   try {
+    if (talk.quiet && talk.verbose) throw UsageError("--quiet and --verbose: give one of them");
     if (help) {
       print_result(*help);
       return 0;

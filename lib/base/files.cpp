@@ -225,6 +225,8 @@ void make_directories(const std::string& path) {
 std::string output_fault(const std::string& path) {
   if (path.empty()) return "the path is empty";
   struct stat info {};
+  if (const std::string folder = folder_of(path); ::stat(folder.c_str(), &info) != 0 && errno == ENOENT)
+    return "there is no folder " + folder + "; make it first, or name another";
   if (::lstat(path.c_str(), &info) != 0 || S_ISREG(info.st_mode)) return "";
   return S_ISDIR(info.st_mode)
              ? "it is a folder; name a file in it"

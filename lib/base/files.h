@@ -34,8 +34,8 @@ class AtomicFile {
   int fd_ = -1;
 };
 
-// Why a file at `path` must not be replaced (a folder, a device, a pipe, a link, an empty path); empty where
-// it may.
+// Why a file at `path` cannot be written or must not be replaced (no such folder; a folder, a device, a pipe, a link,
+// an empty path); empty where it may.
 std::string output_fault(const std::string& path);
 void write_file(const std::string& path, std::string_view text);  // through AtomicFile
 // A regular file's bytes. Throws DataError for what is none, cannot be read or is larger than `max_bytes`.

@@ -82,7 +82,7 @@ TEST_CASE("failures name the path and the system's reason") {
   const std::string missing = folder.file("missing/out");
   const std::string create = message_of<RuntimeError>([&] { write_file(missing, "x"); });
   CHECK(contains(create, missing));
-  CHECK(contains(create, "No such file or directory"));
+  CHECK(contains(create, "there is no folder " + folder.file("missing") + "; make it first"));
 
   std::filesystem::create_directory(folder.file("taken"));
   const std::string rename = message_of<RuntimeError>([&] { write_file(folder.file("taken"), "x"); });
