@@ -78,13 +78,18 @@ target_include_directories(hax_torch SYSTEM INTERFACE
 target_link_options(hax_torch INTERFACE -Wl,--allow-shlib-undefined -Wl,-rpath,${HAX_TORCH_ROOT}/lib)
 target_link_libraries(hax_torch INTERFACE
   ${HAX_TORCH_ROOT}/lib/libtorch_cpu.so ${HAX_TORCH_ROOT}/lib/libc10.so Threads::Threads)
+# LibTorch is built with NDEBUG, and some of its classes have another layout without it.
+target_compile_definitions(hax_torch INTERFACE $<$<NOT:$<CONFIG:Release>>:NDEBUG>)
 # at::parallel_for is a template: it runs in parallel only in code that is compiled with OpenMP, and must
 # share LibTorch's own thread pool, so the runtime that LibTorch ships is the one to link.
 file(GLOB HAX_TORCH_GOMP ${HAX_TORCH_ROOT}/lib/libgomp*.so*)
 if(NOT HAX_TORCH_GOMP)
   find_library(HAX_TORCH_GOMP NAMES gomp libgomp.so.1 REQUIRED)
 endif()
-target_compile_options(hax_torch INTERFACE -fopenmp)
+# (clang's own would be a second one: what clang builds runs such loops on one thread.)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  target_compile_options(hax_torch INTERFACE -fopenmp)
+endif()
 target_link_libraries(hax_torch INTERFACE ${HAX_TORCH_GOMP})
 
 if(EXISTS ${HAX_TORCH_ROOT}/lib/libtorch_cuda.so)

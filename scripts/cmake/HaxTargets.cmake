@@ -25,6 +25,14 @@ if(_hax_sanitize)
   set(_hax_sanitize -fsanitize=${_hax_sanitize} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_compile_options(hax_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:${_hax_sanitize}>)
   target_link_options(hax_options INTERFACE ${_hax_sanitize})
+  if(HAX_TORCH)
+    # Optimising the checks in LibTorch's headers takes more than half the time of a build.
+    target_compile_options(hax_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-O0>)
+    if(HAX_FUZZ)
+      # No fuzz target is made of it.
+      target_compile_options(hax_torch INTERFACE -fno-sanitize=fuzzer-no-link)
+    endif()
+  endif()
 endif()
 
 # Programs share one libstdc++ with LibTorch: with a second, linked in, objects that cross over corrupt the heap.
