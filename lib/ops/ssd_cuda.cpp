@@ -21,10 +21,11 @@ class CudaSsd : public torch::autograd::Function<CudaSsd> {
                            A.contiguous(), D.contiguous(), dt_bias.contiguous()};
     const auto device = cuda_layout(layout);
     at::Tensor y = at::empty(x.sizes(), x.options());
-    const at::Tensor states = at::empty({cuda::ssd_state_elements(device, shape)}, x.options());
-    const at::Tensor work = device_scratch(cuda::ssd_forward_scratch_bytes(device, shape), x);
+    at::Tensor states;
     with_element_type(x, [&](auto element) {
       using T = decltype(element);
+      states = at::empty({cuda::ssd_state_elements<T>(device, shape)}, x.options());
+      const at::Tensor work = device_scratch(cuda::ssd_forward_scratch_bytes<T>(device, shape), x);
       cuda::ssd_forward<T>(device, shape, kernel_input<T>(in), mutable_device_data<T>(y),
                            mutable_device_data<T>(states), work.mutable_data_ptr(), cuda_stream());
     });

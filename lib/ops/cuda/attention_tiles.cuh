@@ -8,8 +8,6 @@
 
 namespace hax::ops::cuda {
 
-constexpr float kLog2E = 1.4426950408889634f;
-
 // A tile that a block walks over; several are in shared memory, one is read while the next arrive.
 template <class T, int DQK, int DV>
 struct Stage {

@@ -4,6 +4,7 @@
 // first start; one leaves it only if the next chunk's first row goes on with the same sequence.
 #pragma once
 
+#include "lib/ops/cuda/exponentials.cuh"
 #include "lib/ops/cuda/launch.h"
 #include "lib/ops/cuda/warp.cuh"
 
@@ -45,17 +46,5 @@ __device__ __forceinline__ ChunkSpan chunk_span(const Layout& layout, int64_t ch
   span.leaves = left > kChunk && layout.position[span.begin + kChunk] != 0;
   return span;
 }
-
-// 2^x; exactly rounded is not wanted.
-__device__ __forceinline__ float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-__device__ __forceinline__ float softplus(float x) { return x > 20.0f ? x : log1pf(expf(x)); }
-
-// The derivative of softplus at the place where its value is y.
-__device__ __forceinline__ float softplus_slope(float y) { return -expm1f(-y); }
 
 }  // namespace hax::ops::cuda

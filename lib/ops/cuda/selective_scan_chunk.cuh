@@ -13,7 +13,6 @@ namespace hax::ops::cuda {
 constexpr int kChannels = 64;
 constexpr int kLanes = 4;  // of a channel
 constexpr int kThreads = kChannels * kLanes;
-constexpr float kLog2E = 1.4426950408889634f;
 
 struct ScanPlan {
   Layout layout;

@@ -1,5 +1,5 @@
-// The SSD scan on packed sequences (lib/ops/ssd.h), forward and backward, in parallel over chunks
-// (lib/ops/cuda/chunk.cuh).
+// The SSD scan on packed sequences (lib/ops/ssd.h), forward and backward: in parallel over chunks
+// (lib/ops/cuda/chunk.cuh), or over sequences and heads where those fill the device (ssd_walk.h).
 #pragma once
 
 #include "lib/ops/cuda/launch.h"
@@ -31,9 +31,11 @@ struct SsdGradient {
   float* by_head;
 };
 
-// Elements (of T) of the states at the chunks' beginnings, which the backward pass reads.
+// Elements of the states that the forward pass keeps for the backward pass.
+template <class T>
 int64_t ssd_state_elements(const Layout& layout, const SsdShape& shape);
 
+template <class T>
 int64_t ssd_forward_scratch_bytes(const Layout& layout, const SsdShape& shape);
 
 // T: float or __nv_bfloat16. y (rows, H, P).

@@ -9,6 +9,8 @@
 //     leaving_j = w_j (dt x)_j . (B_j dS).
 #include "lib/ops/cuda/column_sums.cuh"
 #include "lib/ops/cuda/ssd_chunk.cuh"
+#include "lib/ops/cuda/ssd_sums.cuh"
+#include "lib/ops/cuda/ssd_walk.h"
 
 namespace hax::ops::cuda {
 namespace {
@@ -384,74 +386,53 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
   }
 }
 
-// The sum over parts of from (2, parts, rows, columns): dB and dC.
-template <class T>
-__global__ void parts_kernel(const float* __restrict__ from, int parts, int64_t rows, int columns, Rows<T> dB,
-                             Rows<T> dC) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x, size = rows * columns;
-  if (i >= size) return;
-  const float* own = from + blockIdx.y * parts * size + i;
-  float sum = 0.0f;
-  for (int part = 0; part < parts; ++part) sum += own[part * size];
-  const Rows<T>& to = blockIdx.y == 0 ? dB : dC;
-  to.data[i / columns * to.stride + i % columns] = from_float<T>(sum);
-}
-
 // The scratch's parts, each beginning at a multiple of 16 bytes.
 template <class T>
 struct Scratch {
   explicit Scratch(const SsdPlan& plan)
-      : keys(plan.layout.rows * plan.G * plan.N),
-        carry(0),
-        dstates(aligned(ssd_carry_floats(plan) * 4)),
+      : dstates(aligned(ssd_carry_floats(plan) * 4)),
         heads(dstates + aligned(plan.chunks * plan.H * plan.state_size() * static_cast<int64_t>(sizeof(T)))),
         key_parts(heads + aligned(plan.chunks * 3 * plan.H * 4)),
-        bytes(key_parts + (plan.parts > 1 ? 2 * plan.parts * keys * 4 : 0)) {}
+        bytes(key_parts + ssd_key_parts_bytes(plan)) {}
   static int64_t aligned(int64_t bytes) { return (bytes + 15) / 16 * 16; }
-  int64_t keys;  // elements of dB
-  int64_t carry, dstates, heads, key_parts, bytes;
+  int64_t dstates, heads, key_parts, bytes;  // the sums that are carried come first
 };
 
 }  // namespace
 
 template <class T>
 int64_t ssd_backward_scratch_bytes(const Layout& layout, const SsdShape& shape) {
+  if (ssd_walks<T>(layout, shape)) return ssd_walk_backward_scratch_bytes(layout, shape);
   return Scratch<T>(ssd_plan_of<T>(layout, shape)).bytes;
 }
 
 template <class T>
 void ssd_backward(const Layout& layout, const SsdShape& shape, const SsdInput<T>& in, const T* states,
                   Rows<const T> dy, const SsdGradient<T>& out, void* scratch, cudaStream_t stream) {
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+    if (ssd_walks<T>(layout, shape)) {
+      return ssd_walk_backward(layout, shape, in, states, dy, out, scratch, stream);
+    }
+  }
   const SsdPlan plan = ssd_plan_of<T>(layout, shape);
   const Scratch<T> places(plan);
   char* memory = static_cast<char*>(scratch);
   T* dstates = reinterpret_cast<T*>(memory + places.dstates);
   float* heads = reinterpret_cast<float*>(memory + places.heads);
   float* key_parts = reinterpret_cast<float*>(memory + places.key_parts);
-  ssd_carry<T, Direction::backward>(plan, in, dy, reinterpret_cast<float*>(memory + places.carry), dstates,
-                                    stream);
+  ssd_carry<T, Direction::backward>(plan, in, dy, static_cast<float*>(scratch), dstates, stream);
   const int64_t bytes = Sizes(plan).bytes<T>(plan);
   with_p_tile(plan, [&](auto P) {
-    const auto launch = [&](auto kernel, auto dB, auto dC) {
+    with_key_gradients<T>(plan, out, key_parts, [&](auto dB, auto dC) {
+      const auto kernel = gradient_kernel<T, decltype(P)::value, std::decay_t<decltype(*dB.data)>>;
       allow_shared_memory(kernel, bytes);
       kernel<<<plan.grid(), 256, bytes, stream>>>(plan, in, dy, states, dstates, out.dx, out.ddt, dB, dC,
                                                   heads);
-    };
-    if (plan.parts == 1) {
-      launch(gradient_kernel<T, decltype(P)::value, T>, out.dB, out.dC);
-    } else {
-      const int64_t columns = plan.G * plan.N;
-      launch(gradient_kernel<T, decltype(P)::value, float>, Rows<float>{key_parts, columns},
-             Rows<float>{key_parts + plan.parts * places.keys, columns});
-    }
+    });
   });
   check_launch("ssd_backward", plan.text());
   column_sums("ssd_backward's sums by head", heads, plan.chunks, 3 * plan.H, out.by_head, stream);
-  if (plan.parts == 1) return;
-  const dim3 grid(static_cast<unsigned>(ceil_div(places.keys, 256)), 2);
-  parts_kernel<<<grid, 256, 0, stream>>>(key_parts, plan.parts, plan.layout.rows, plan.G * plan.N, out.dB,
-                                         out.dC);
-  check_launch("ssd_backward's sums over blocks", plan.text());
+  sum_key_parts(plan, key_parts, out, stream);
 }
 
 #define HAX_INSTANTIATE(T)                                                                                   \

@@ -186,13 +186,6 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-template <class Kernel>
-void allow_shared_memory(Kernel kernel, int64_t bytes) {
-  if (bytes > 48 * 1024) {
-    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-  }
-}
-
 // added and whole: scratch (ssd_carry_floats). rows: x or dy.
 inline int64_t ssd_carry_floats(const SsdPlan& plan) {
   return plan.chunks * plan.H * (plan.state_size() + 1);

@@ -1,6 +1,7 @@
 // Forward: states are summed chunk by chunk, carried along each sequence, and then every chunk's outputs
 // follow by themselves: y = (C B^T o L) (dt x) + e o (C S_in) + D x.
 #include "lib/ops/cuda/ssd_chunk.cuh"
+#include "lib/ops/cuda/ssd_walk.h"
 
 namespace hax::ops::cuda {
 namespace {
@@ -103,18 +104,25 @@ __global__ void __launch_bounds__(128, sizeof(T) == 2 && P == 16 ? 5 : 1)
 
 bool ssd_fits(const SsdShape& shape) { return shape.P <= 64 && shape.N <= 128; }
 
+template <class T>
 int64_t ssd_state_elements(const Layout& layout, const SsdShape& shape) {
-  const SsdPlan plan = ssd_plan_of<float>(layout, shape);
+  const SsdPlan plan = ssd_plan_of<T>(layout, shape);
+  if (ssd_walks<T>(layout, shape)) return ssd_walk_states(layout) * plan.H * plan.state_size();
   return plan.chunks * plan.H * plan.state_size();
 }
 
+template <class T>
 int64_t ssd_forward_scratch_bytes(const Layout& layout, const SsdShape& shape) {
-  return ssd_carry_floats(ssd_plan_of<float>(layout, shape)) * static_cast<int64_t>(sizeof(float));
+  if (ssd_walks<T>(layout, shape)) return 0;
+  return ssd_carry_floats(ssd_plan_of<T>(layout, shape)) * static_cast<int64_t>(sizeof(float));
 }
 
 template <class T>
 void ssd_forward(const Layout& layout, const SsdShape& shape, const SsdInput<T>& in, T* y, T* states,
                  void* scratch, cudaStream_t stream) {
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+    if (ssd_walks<T>(layout, shape)) return ssd_walk_forward(layout, shape, in, y, states, stream);
+  }
   const SsdPlan plan = ssd_plan_of<T>(layout, shape);
   ssd_carry<T, Direction::forward>(plan, in, in.x, static_cast<float*>(scratch), states, stream);
   const int64_t elements = kChunk * (2 * (plan.N_tile + kPad) + plan.heads * plan.P_tile + kPad);
@@ -128,6 +136,8 @@ void ssd_forward(const Layout& layout, const SsdShape& shape, const SsdInput<T>&
 }
 
 #define HAX_INSTANTIATE(T)                                                                        \
+  template int64_t ssd_state_elements<T>(const Layout&, const SsdShape&);                         \
+  template int64_t ssd_forward_scratch_bytes<T>(const Layout&, const SsdShape&);                  \
   template void ssd_forward<T>(const Layout&, const SsdShape&, const SsdInput<T>&, T*, T*, void*, \
                                cudaStream_t);
 HAX_INSTANTIATE(float)

@@ -10,6 +10,8 @@
 
 #include <cstdint>
 
+#include "lib/ops/cuda/exponentials.cuh"
+
 namespace hax::ops::cuda {
 
 using bf16 = __nv_bfloat16;
@@ -73,13 +75,6 @@ __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_
 template <int N>
 __device__ __forceinline__ void wait_copies() {
   asm volatile("cp.async.wait_group %0;\n" ::"n"(N));
-}
-
-// 2^x, of about 22 bits.
-__device__ __forceinline__ float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
 }
 
 }  // namespace hax::ops::cuda

@@ -1,0 +1,209 @@
+// What the walks of lib/ops/cuda/ssd_walk.h share: a block's sequence, its rows in shared memory, a step's
+// decays, and the states that go from step to step.
+//
+// Lanes of a warp, g = lane / 4 and t = lane % 4, hold tiles as lib/ops/cuda/tiles.cuh says. A row-major tile
+// loaded by load_a is also B of its transpose, (a[0], a[2]) and (a[1], a[3]); one loaded by load_b_trans is
+// also A of its transpose, in the order 0, 2, 1, 3.
+#pragma once
+
+#include "lib/ops/cuda/convert.cuh"
+#include "lib/ops/cuda/ssd_walk.h"
+#include "lib/ops/cuda/tiles.cuh"
+
+namespace hax::ops::cuda {
+
+constexpr int kPitchPad = 8;  // elements behind each row in shared memory: ldmatrix without bank conflicts
+constexpr int kFillers = 64;  // blocks that write the zeros behind the last sequence
+
+// Heads of blockIdx.x: those of one sequence lie side by side, and the fillers come last.
+struct WalkSpan {
+  int64_t begin;  // first row of the sequence
+  int length;
+  int first_head, group, part;  // part: which block of the group
+  int64_t first_state;
+
+  __device__ __forceinline__ WalkSpan(const SsdPlan& plan) {
+    const int blocks = plan.H / plan.heads, sequence = blockIdx.x / blocks, block = blockIdx.x % blocks;
+    begin = plan.layout.cu_seqlens[sequence];
+    length = static_cast<int>(plan.layout.cu_seqlens[sequence + 1] - begin);
+    first_head = block * plan.heads;
+    group = block / plan.parts;
+    part = block % plan.parts;
+    first_state = begin / kStepRows + sequence;
+  }
+  __device__ __forceinline__ int chunks() const { return (length + kWalkRows - 1) / kWalkRows; }
+};
+
+inline int walk_blocks(const SsdPlan& plan) {
+  return plan.H / plan.heads * static_cast<int>(plan.layout.batch);
+}
+__device__ __forceinline__ int filler(const SsdPlan& plan) {
+  return static_cast<int>(blockIdx.x) - plan.H / plan.heads * static_cast<int>(plan.layout.batch);
+}
+
+// By the fillers: zeros in all rows that are not in use.
+__device__ __forceinline__ void zero_rows(const SsdPlan& plan, const Rows<bf16>& to, int columns) {
+  const int64_t used = plan.layout.cu_seqlens[plan.layout.batch];
+  const bool wide = columns % 8 == 0 && to.stride % 8 == 0 && reinterpret_cast<uintptr_t>(to.data) % 16 == 0;
+  const int width = wide ? 8 : 1, vectors = columns / width;
+  const int64_t all = (plan.layout.rows - used) * vectors;
+  for (int64_t i = filler(plan) * blockDim.x + threadIdx.x; i < all; i += kFillers * blockDim.x) {
+    bf16* at = to.data + (used + i / vectors) * to.stride + i % vectors * width;
+    if (wide)
+      *reinterpret_cast<uint4*>(at) = make_uint4(0, 0, 0, 0);
+    else
+      *at = from_float<bf16>(0.0f);
+  }
+}
+
+// Rows of `blocks` pieces of `columns` neighbours, each filled up to `padded` with zeros; `used` of
+// kWalkRows.
+struct WalkRows {
+  const bf16* data;
+  int64_t stride;
+  int blocks, columns, padded;
+  bool vectors;  // whether rows are read 16 bytes at a time
+
+  __device__ __forceinline__ WalkRows(const Rows<const bf16>& rows, int64_t row, int column, int blocks,
+                                      int columns, int padded)
+      : data(rows.data + row * rows.stride + column),
+        stride(rows.stride),
+        blocks(blocks),
+        columns(columns),
+        padded(padded),
+        vectors(columns == padded && stride % 8 == 0 && reinterpret_cast<uintptr_t>(data) % 16 == 0) {}
+
+  __device__ __forceinline__ int pitch() const { return blocks * padded + kPitchPad; }
+
+  // Rows [row, row + kWalkRows), as far as they are below `length`, without waiting; zeros behind them.
+  __device__ __forceinline__ void copy(bf16* to, int row, int length) const {
+    const int width = blocks * padded;
+    if (vectors) {
+      const int per_row = width / 8;
+      for (int i = threadIdx.x; i < kWalkRows * per_row; i += blockDim.x) {
+        const int r = i / per_row, column = (i - r * per_row) * 8;
+        const bool real = row + r < length;
+        copy_async(to + r * pitch() + column, data + (real ? (row + r) * stride + column : 0), real);
+      }
+      return;
+    }
+    for (int i = threadIdx.x; i < kWalkRows * width; i += blockDim.x) {
+      const int r = i / width, column = i - r * width, block = column / padded,
+                inside = column - block * padded;
+      const bool real = row + r < length && inside < columns;
+      to[r * pitch() + column] =
+          real ? data[(row + r) * stride + block * columns + inside] : from_float<bf16>(0.0f);
+    }
+  }
+};
+
+// Steps' softplus(dt + bias) and decays of one head and a warp's 16 rows: lane r and lane r + 16 hold row r.
+struct StepDecays {
+  float dt, log;  // log2 of the decay from the step's beginning to the row, the row's included
+
+  // Rows that are not in use have dt 0.
+  __device__ __forceinline__ void set(bf16 raw, float bias, float rate, bool used, int lane) {
+    dt = used ? softplus(to_float(raw) + bias) : 0.0f;
+    log = dt * rate;
+#pragma unroll
+    for (int step = 1; step < kStepRows; step *= 2) {
+      const float other = __shfl_up_sync(0xffffffffu, log, step, kStepRows);
+      if (lane % kStepRows >= step) log += other;
+    }
+  }
+};
+
+// x of rows g and g + 8; of rows 2t, 2t + 1, 2t + 8, 2t + 9.
+__device__ __forceinline__ void of_rows(float (&to)[2], float x, int lane) {
+  to[0] = __shfl_sync(0xffffffffu, x, lane / 4);
+  to[1] = __shfl_sync(0xffffffffu, x, lane / 4 + 8);
+}
+__device__ __forceinline__ void of_columns(float (&to)[4], float x, int lane) {
+#pragma unroll
+  for (int e = 0; e < 4; ++e) to[e] = __shfl_sync(0xffffffffu, x, lane % 4 * 2 + e % 2 + e / 2 * 8);
+}
+
+// An A of computed numbers, which rounding to bf16 would spoil: A = big + small.
+struct WidePair {
+  uint32_t big[4], small[4];
+  __device__ __forceinline__ void set(int i, float x, float y) {
+    big[i] = pack(x, y);
+    small[i] = pack(x - __uint_as_float(big[i] << 16), y - __uint_as_float(big[i] & 0xffff0000u));
+  }
+  __device__ __forceinline__ void clear(int i) { big[i] = small[i] = 0; }
+};
+__device__ __forceinline__ void mma(float (&c)[4], const WidePair& a, uint32_t b0, uint32_t b1) {
+  mma(c, a.small, b0, b1);
+  mma(c, a.big, b0, b1);
+}
+// The transpose of rows loaded by load_b_trans, row k scaled by scale (of_columns).
+__device__ __forceinline__ WidePair scaled_transpose(const uint32_t (&rows)[4], const float (&scale)[4]) {
+  WidePair a;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t pair = rows[i / 2 + i % 2 * 2];  // k = 2t.. of pairs 0 and 1, 2t + 8.. of the others
+    const float x = __uint_as_float(pair << 16), y = __uint_as_float(pair & 0xffff0000u);
+    a.set(i, x * scale[i / 2 * 2], y * scale[i / 2 * 2 + 1]);
+  }
+  return a;
+}
+
+// The 8 x 8 tile that lanes hold as rows g, columns 2t and 2t + 1, transposed.
+__device__ __forceinline__ uint32_t transposed(uint32_t tile) {
+  uint32_t turned;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(turned) : "r"(tile));
+  return turned;
+}
+
+// The four warps that walk one head.
+__device__ __forceinline__ void head_barrier(int head) {
+  asm volatile("bar.sync %0, 128;" ::"r"(head + 1) : "memory");
+}
+
+// One head's states in shared memory. A step adds to the state (P x N) by its warp, tile by tile of 8 columns
+// of N; warp w carries tile w from step to step and leaves, before each step, what enters it. `added` is free
+// again once the states are carried; it may hold more tiles than they need.
+template <int N, int kRoom = N / 8>
+struct StepStates {
+  static constexpr int kTiles = N / 8;
+  static constexpr int kPitch = N + kPitchPad;
+  float4 added[kSteps][kRoom][32];
+  bf16 entering[kSteps][16 * kPitch];  // (P, N)
+  float decay[kSteps];                 // of the whole step
+
+  __device__ __forceinline__ void add(int step, const float (&sum)[kTiles][4], float log, int lane) {
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+      added[step][n][lane] = make_float4(sum[n][0], sum[n][1], sum[n][2], sum[n][3]);
+    }
+    if (lane == 0) decay[step] = exp2_fast(log);
+  }
+  // In the order of `forward`; state: of rows g and g + 8 of P. f(step, low, high) gets what was left.
+  template <bool kForward, class F>
+  __device__ __forceinline__ void carry(int tile, float (&state)[4], int lane, const F& f) {
+    const int g = lane / 4, column = 8 * tile + lane % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+      const int step = kForward ? i : kSteps - 1 - i;
+      const uint32_t low = pack(state[0], state[1]), high = pack(state[2], state[3]);
+      *reinterpret_cast<uint32_t*>(entering[step] + g * kPitch + column) = low;
+      *reinterpret_cast<uint32_t*>(entering[step] + (g + 8) * kPitch + column) = high;
+      f(step, low, high);
+      const float4 more = added[step][tile][lane];
+      const float e = decay[step];
+      state[0] = e * state[0] + more.x;
+      state[1] = e * state[1] + more.y;
+      state[2] = e * state[2] + more.z;
+      state[3] = e * state[3] + more.w;
+    }
+  }
+};
+
+// States kept for the backward pass: (ssd_walk_states, H, N / 16, 32 lanes, 8), the B operand (k over P) of
+// two tiles of 8 columns of N.
+template <int N>
+__device__ __forceinline__ int64_t kept_state(const SsdPlan& plan, const WalkSpan& span, int step, int head) {
+  return ((span.first_state + step) * plan.H + head) * (16 * N);
+}
+
+}  // namespace hax::ops::cuda

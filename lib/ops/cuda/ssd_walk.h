@@ -1,0 +1,39 @@
+// The SSD scan of many short sequences in bf16: a block takes one sequence and some heads of a group and
+// walks it in chunks of kWalkRows rows with the states on chip, so that no state is added up in global
+// memory. Each chunk is cut into steps of 16 rows, one a warp; a step's entering state is kept for the
+// backward pass, which walks from the end.
+#pragma once
+
+#include "lib/ops/cuda/ssd_plan.h"
+
+namespace hax::ops::cuda {
+
+constexpr int kStepRows = 16;
+constexpr int kSteps = 4;  // of a chunk
+constexpr int kWalkRows = kSteps * kStepRows;
+
+// Whether sequences and heads, of which every pair is walked by four warps, fill a device; decided from the
+// shape alone, for a captured graph serves any lengths.
+template <class T>
+bool ssd_walks(const Layout& layout, const SsdShape& shape) {
+  return sizeof(T) == 2 && shape.P <= 16 && shape.N <= 32 && layout.batch * shape.H >= 256;
+}
+
+// heads: at most so many of a block.
+inline SsdPlan ssd_walk_plan(const Layout& layout, const SsdShape& shape, int heads) {
+  return ssd_plan(layout, shape, 16 * heads);
+}
+
+// A step's state is kSteps rows' of one head; those of sequence b begin at this place.
+inline int64_t ssd_walk_states(const Layout& layout) { return layout.rows / kStepRows + layout.batch; }
+
+void ssd_walk_forward(const Layout& layout, const SsdShape& shape, const SsdInput<__nv_bfloat16>& in,
+                      __nv_bfloat16* y, __nv_bfloat16* states, cudaStream_t stream);
+
+int64_t ssd_walk_backward_scratch_bytes(const Layout& layout, const SsdShape& shape);
+
+void ssd_walk_backward(const Layout& layout, const SsdShape& shape, const SsdInput<__nv_bfloat16>& in,
+                       const __nv_bfloat16* states, Rows<const __nv_bfloat16> dy,
+                       const SsdGradient<__nv_bfloat16>& out, void* scratch, cudaStream_t stream);
+
+}  // namespace hax::ops::cuda

@@ -1,0 +1,426 @@
+// The walk from the end: the gradient of the state goes from step to step, and each step's gradients follow
+// from it and from the state kept by the forward pass. With dS the gradient of the state that leaves a step,
+// S the state that enters it, e and w the decays from its beginning and to its end, M = C B^T o L and
+// dM = dy (dt x)^T:
+//   d(dt x) = M^T dy + w o (B dS)         dS_in = e_q dS + sum_i e_i dy_i C_i^T
+//   dC = (dM o L) B + e o (dy S^T)        dB = (dM o L)^T C + w o (dt x) dS^T
+//   da_t = sum over i >= t > j of (dM o M)_ij + sum over i >= t of own_i + sum over j < t of leaving_j
+//          + e_q <S, dS>,   own_i = e_i dy_i . (S C_i), leaving_j = w_j (dt x)_j . (dS B_j)
+#include "lib/ops/cuda/column_sums.cuh"
+#include "lib/ops/cuda/ssd_sums.cuh"
+#include "lib/ops/cuda/ssd_walk.cuh"
+#include "lib/ops/cuda/warp.cuh"
+
+namespace hax::ops::cuda {
+namespace {
+
+constexpr int kHeads = 4;   // of a block, at most
+constexpr int kStages = 2;  // chunks in shared memory
+
+struct Stage {
+  int rows, keys, states;  // elements
+  __host__ __device__ explicit Stage(const SsdPlan& plan)
+      : rows(kWalkRows * (plan.heads * 16 + kPitchPad)),
+        keys(kWalkRows * (plan.N_tile + kPitchPad)),
+        states(plan.heads * kSteps * 16 * plan.N_tile) {}
+  __host__ __device__ int elements() const { return 2 * rows + 2 * keys + states; }
+};
+
+// Of a warp's 16 rows; row sums are own_i, leaving_j, d(dt x)_j . x_j and dy_j . x_j.
+struct RowSums {
+  float4 sums[kStepRows];
+  float pairs[kStepRows];  // sum over i >= t > j of (dM o M)_ij
+};
+
+// The exchange of one head's states, and then, by step, its parts of dB and dC: tiles of 8 columns of N.
+template <int N>
+using Exchange = StepStates<N, N / 4>;
+
+// Lane t of a quad returns the quad's sum of values[t].
+__device__ __forceinline__ float quad_sums(const float (&values)[4], int lane) {
+  const bool upper = lane & 2, odd = lane & 1;
+  const float a =
+      (upper ? values[2] : values[0]) + __shfl_xor_sync(0xffffffffu, upper ? values[0] : values[2], 2);
+  const float b =
+      (upper ? values[3] : values[1]) + __shfl_xor_sync(0xffffffffu, upper ? values[1] : values[3], 2);
+  return (odd ? b : a) + __shfl_xor_sync(0xffffffffu, odd ? a : b, 1);
+}
+
+// Sums four values over the lanes of the same t; lanes with an even g hold that of value g / 4 * 2 + g / 2
+// % 2.
+__device__ __forceinline__ float column_sum(const float (&values)[4], int lane) {
+  const bool upper = lane & 16, second = lane & 8;
+  const float a =
+      (upper ? values[2] : values[0]) + __shfl_xor_sync(0xffffffffu, upper ? values[0] : values[2], 16);
+  const float b =
+      (upper ? values[3] : values[1]) + __shfl_xor_sync(0xffffffffu, upper ? values[1] : values[3], 16);
+  const float sum = (second ? b : a) + __shfl_xor_sync(0xffffffffu, second ? a : b, 8);
+  return sum + __shfl_xor_sync(0xffffffffu, sum, 4);
+}
+
+// E (row j, column i) holds the pairs j < i of a step; lanes with an even g return the sum over i >= t > j of
+// the column t that column_sum names. Summed over i by a product with ones, before what does not belong to
+// the sum could cancel.
+__device__ __forceinline__ float straddling_pairs(const WidePair& E, int lane) {
+  const int g = lane / 4, t = lane % 4;
+  const uint32_t one = 0x3f80, ones = one << 16 | one;
+  const uint32_t triangle = (2 * t >= g ? one : 0) | (2 * t + 1 >= g ? one << 16 : 0);
+  float sums[2][4] = {};
+  mma(sums[0], E, triangle, ones);
+  mma(sums[1], E, 0, triangle);
+  float by_column[4];
+#pragma unroll
+  for (int e = 0; e < 2; ++e) {
+    by_column[e] = g < 2 * t + e ? sums[0][e] : 0.0f;
+    by_column[2 + e] = sums[1][e] + (g < 2 * t + e ? sums[1][2 + e] : 0.0f);
+  }
+  return column_sum(by_column, lane);
+}
+
+__device__ __forceinline__ float low(uint32_t pair) { return __uint_as_float(pair << 16); }
+__device__ __forceinline__ float high(uint32_t pair) { return __uint_as_float(pair & 0xffff0000u); }
+
+// Products of an accumulator's row r (of g, g + 8) with the same places of a tile loaded by load_a.
+__device__ __forceinline__ float dot_row(const float (&left)[4], const float (&right)[4],
+                                         const uint32_t (&tile)[4], int r) {
+  return left[2 * r] * low(tile[r]) + left[2 * r + 1] * high(tile[r]) + right[2 * r] * low(tile[2 + r]) +
+         right[2 * r + 1] * high(tile[2 + r]);
+}
+
+// What a head's gradients sum up to, by the lanes of the rows of its four warps.
+struct HeadSums {
+  float dA = 0.0f, dD = 0.0f, dbias = 0.0f;
+};
+
+// Gradients of the step sizes of a warp's rows, by lanes 0 .. 15; returns ddt. through: e_q <S, dS>.
+__device__ __forceinline__ float finish_rows(const RowSums& rows, const StepDecays& decay, float A,
+                                             float through, HeadSums& sums, int lane) {
+  const int row = lane % kStepRows;
+  // Lanes 0 .. 15 sum own_i from row i on, the others leaving_j up to row 31 - lane.
+  float sum = lane < kStepRows ? rows.sums[row].x : rows.sums[kStepRows - 1 - row].y;
+#pragma unroll
+  for (int step = 1; step < kStepRows; step *= 2) {
+    const float other = __shfl_down_sync(0xffffffffu, sum, step, kStepRows);
+    if (row + step < kStepRows) sum += other;
+  }
+  const float before = __shfl_sync(0xffffffffu, sum, (32 - row) % 32);
+  const float da = sum + (row > 0 ? before : 0.0f) + rows.pairs[row] + through;
+  const float gradient = (da * A + rows.sums[row].z) * softplus_slope(decay.dt);
+  sums.dA += da * decay.dt;
+  sums.dD += rows.sums[row].w;
+  sums.dbias += gradient;
+  return gradient;
+}
+
+// dB, dC: bf16, or float where several blocks share a group, which then leave (parts, rows, G * N).
+// by_sequence (batch, 3, H): dA, dD, ddt_bias.
+template <int N, class Out>
+__global__ void __launch_bounds__(128 * kHeads, 1)
+    walk_backward_kernel(SsdPlan plan, SsdInput<bf16> in, const bf16* __restrict__ states,
+                         Rows<const bf16> upstream, SsdGradient<bf16> out, Rows<Out> dB, Rows<Out> dC,
+                         float* __restrict__ by_sequence) {
+  extern __shared__ uint4 shared[];
+  if (filler(plan) >= 0) {
+    zero_rows(plan, out.dx, plan.H * plan.P);
+    zero_rows(plan, {out.ddt, plan.H}, plan.H);
+    if constexpr (std::is_same_v<Out, bf16>) {
+      zero_rows(plan, dB, plan.G * plan.N);
+      zero_rows(plan, dC, plan.G * plan.N);
+    }
+    return;
+  }
+  const WalkSpan span(plan);
+  const Stage stage(plan);
+  bf16* tiles = reinterpret_cast<bf16*>(shared);
+  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  const int warp = threadIdx.x / 32 % kSteps, head = threadIdx.x / 128, h = span.first_head + head;
+  const int own_row = warp * kStepRows + lane % kStepRows;
+  Exchange<N>* exchanges = reinterpret_cast<Exchange<N>*>(tiles + kStages * stage.elements());
+  Exchange<N>& exchange = exchanges[head];
+  RowSums* all_rows = reinterpret_cast<RowSums*>(exchanges + plan.heads);
+  RowSums& rows = all_rows[threadIdx.x / 32];
+
+  const WalkRows x_rows(in.x, span.begin, span.first_head * plan.P, plan.heads, plan.P, 16);
+  const WalkRows dy_rows(upstream, span.begin, span.first_head * plan.P, plan.heads, plan.P, 16);
+  const WalkRows B_rows(in.B, span.begin, span.group * plan.N, 1, plan.N, N);
+  const WalkRows C_rows(in.C, span.begin, span.group * plan.N, 1, plan.N, N);
+  const auto fetch = [&](int chunk) {
+    bf16* to = tiles + chunk % kStages * stage.elements();
+    x_rows.copy(to, chunk * kWalkRows, span.length);
+    dy_rows.copy(to + stage.rows, chunk * kWalkRows, span.length);
+    B_rows.copy(to + 2 * stage.rows, chunk * kWalkRows, span.length);
+    C_rows.copy(to + 2 * stage.rows + stage.keys, chunk * kWalkRows, span.length);
+    const int step = chunk * kSteps + warp;
+    const bool real = step * kStepRows < span.length;
+    const bf16* from = states + (real ? kept_state<N>(plan, span, step, h) + lane * 8 : 0);
+    bf16* own = to + 2 * (stage.rows + stage.keys) + (head * kSteps + warp) * 16 * N + lane * 8;
+#pragma unroll
+    for (int k = 0; k < N / 16; ++k) copy_async(own + 256 * k, from + 256 * k, real);
+  };
+  const bf16* dt = in.dt.data + (span.begin + own_row) * in.dt.stride + h;
+  const auto raw_step = [&](int chunk) {
+    const int row = chunk * kWalkRows;
+    return row >= 0 && row + own_row < span.length ? dt[row * in.dt.stride] : from_float<bf16>(0.0f);
+  };
+  const float bias = in.dt_bias[h], A = in.A[h], D = in.D[h];
+
+  HeadSums head_sums;
+  bf16 raw = raw_step(span.chunks() - 1);
+  if (span.chunks() > 0) fetch(span.chunks() - 1);
+  commit_copies();
+  float dstate[4] = {};
+  for (int chunk = span.chunks() - 1; chunk >= 0; --chunk) {
+    wait_copies<0>();
+    __syncthreads();
+    if (chunk > 0) fetch(chunk - 1);
+    commit_copies();
+    const bf16* tile = tiles + chunk % kStages * stage.elements();
+    const bf16* x = tile + warp * kStepRows * x_rows.pitch() + head * 16;
+    const bf16* dy = x + stage.rows;
+    const bf16* B = tile + 2 * stage.rows + warp * kStepRows * B_rows.pitch();
+    const bf16* C = B + stage.keys;
+    const bf16* S = tile + 2 * (stage.rows + stage.keys) + (head * kSteps + warp) * 16 * N + lane * 8;
+    const int x_pitch = x_rows.pitch(), key_pitch = B_rows.pitch();
+    const int row = chunk * kWalkRows + warp * kStepRows;  // of the sequence
+
+    StepDecays decay;
+    decay.set(raw, bias, A * kLog2E, chunk * kWalkRows + own_row < span.length, lane);
+    raw = raw_step(chunk - 1);
+    const float last = __shfl_sync(0xffffffffu, decay.log, kStepRows - 1);
+    float log_row[2], dt_row[2], log_column[4], e_column[4];
+    of_rows(log_row, decay.log, lane);
+    of_rows(dt_row, decay.dt, lane);
+    of_columns(log_column, decay.log, lane);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) e_column[e] = exp2_fast(log_column[e]);
+
+    uint32_t dy_turned[4], C_turned[N / 16][4];
+    load_b_trans(dy_turned, dy, x_pitch, lane);
+#pragma unroll
+    for (int k = 0; k < N / 16; ++k) load_b_trans(C_turned[k], C + 16 * k, key_pitch, lane);
+    {
+      float added[N / 8][4] = {};
+      const WidePair scaled_dy = scaled_transpose(dy_turned, e_column);
+#pragma unroll
+      for (int k = 0; k < N / 16; ++k) {
+        mma(added[2 * k], scaled_dy, C_turned[k][0], C_turned[k][1]);
+        mma(added[2 * k + 1], scaled_dy, C_turned[k][2], C_turned[k][3]);
+      }
+      exchange.add(warp, added, last, lane);
+    }
+
+    // Row j, column i: B_j . C_i, dy_i . x_j.
+    uint32_t x_now[4], dy_now[4], B_now[N / 16][4], C_now[N / 16][4];
+    float BC[2][4] = {}, dM[2][4] = {};
+    load_a(x_now, x, x_pitch, lane);
+    load_a(dy_now, dy, x_pitch, lane);
+    mma(dM[0], x_now, dy_now[0], dy_now[2]);
+    mma(dM[1], x_now, dy_now[1], dy_now[3]);
+#pragma unroll
+    for (int k = 0; k < N / 16; ++k) {
+      load_a(B_now[k], B + 16 * k, key_pitch, lane);
+      load_a(C_now[k], C + 16 * k, key_pitch, lane);
+      mma(BC[0], B_now[k], C_now[k][0], C_now[k][2]);
+      mma(BC[1], B_now[k], C_now[k][1], C_now[k][3]);
+    }
+    // Rows j that reach columns i: of the first tile, none of the rows g + 8.
+    WidePair M, dBC, pairs;
+#pragma unroll
+    for (int pair = 0; pair < 4; ++pair) {
+      const int r = pair % 2, half = pair / 2;
+      if (r > half) {
+        M.clear(pair);
+        dBC.clear(pair);
+        pairs.clear(pair);
+        continue;
+      }
+      float m[2], d[2], both[2];
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const bool reached = r < half || g <= 2 * t + e;
+        const float L = reached ? exp2_fast(log_column[2 * half + e] - log_row[r]) : 0.0f;
+        m[e] = BC[half][2 * r + e] * L;
+        d[e] = dM[half][2 * r + e] * dt_row[r];
+        both[e] = r < half || g < 2 * t + e ? d[e] * m[e] : 0.0f;
+        d[e] *= L;
+      }
+      M.set(pair, m[0], m[1]);
+      dBC.set(pair, d[0], d[1]);
+      pairs.set(pair, both[0], both[1]);
+    }
+    const float pair_sum = straddling_pairs(pairs, lane);
+    if (g % 2 == 0) rows.pairs[8 * (g / 4) + 2 * t + g / 2 % 2] = pair_sum;
+    float dxt[2][4] = {}, leaving[2][4] = {};
+    mma(dxt[0], M, dy_turned[0], dy_turned[1]);
+    mma(dxt[1], M, dy_turned[2], dy_turned[3]);
+
+    head_barrier(head);
+    if (8 * warp < N) {
+      exchange.template carry<false>(warp, dstate, lane, [](int, uint32_t, uint32_t) {});
+    }
+    head_barrier(head);
+    const bf16* dS = exchange.entering[warp];
+    constexpr int kPitch = Exchange<N>::kPitch;
+#pragma unroll
+    for (int k = 0; k < N / 16; ++k) {
+      uint32_t b[4];
+      load_a(b, dS + 16 * k, kPitch, lane);
+      mma(leaving[0], B_now[k], b[0], b[2]);
+      mma(leaving[1], B_now[k], b[1], b[3]);
+    }
+    float sums[2][4];
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const float w = exp2_fast(last - log_row[r]);
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          leaving[n][2 * r + e] *= w;
+          dxt[n][2 * r + e] += leaving[n][2 * r + e];
+        }
+      }
+      sums[r][1] = dt_row[r] * dot_row(leaving[0], leaving[1], x_now, r);
+      sums[r][2] = dot_row(dxt[0], dxt[1], x_now, r);
+      sums[r][3] = low(dy_now[r]) * low(x_now[r]) + high(dy_now[r]) * high(x_now[r]) +
+                   low(dy_now[2 + r]) * low(x_now[2 + r]) + high(dy_now[2 + r]) * high(x_now[2 + r]);
+      if (row + g + 8 * r < span.length) {
+        bf16* to = out.dx.data + (span.begin + row + g + 8 * r) * out.dx.stride + h * plan.P;
+#pragma unroll
+        for (int n = 0; n < 2; ++n) {
+          const uint32_t own = dy_now[2 * n + r];
+          store_pair(to, 8 * n + 2 * t, plan.P, dt_row[r] * dxt[n][2 * r] + D * low(own),
+                     dt_row[r] * dxt[n][2 * r + 1] + D * high(own));
+        }
+      }
+    }
+    // dB's tiles and, by columns of 16, the trace of S dS^T.
+    float trace[2][4] = {};
+    const float w_dt[2] = {exp2_fast(last - log_row[0]) * dt_row[0],
+                           exp2_fast(last - log_row[1]) * dt_row[1]};
+    const float e_row[2] = {exp2_fast(log_row[0]), exp2_fast(log_row[1])};
+    WidePair dCB;  // row i, column j
+#pragma unroll
+    for (int pair = 0; pair < 4; ++pair) {
+      const int from = pair / 2 + pair % 2 * 2;
+      dCB.big[pair] = pair == 2 ? 0 : transposed(dBC.big[from]);
+      dCB.small[pair] = pair == 2 ? 0 : transposed(dBC.small[from]);
+    }
+    sums[0][0] = sums[1][0] = 0.0f;
+#pragma unroll
+    for (int k = 0; k < N / 16; ++k) {
+      uint32_t ds[4], b[4];
+      load_b_trans(ds, dS + 16 * k, kPitch, lane);
+      load_b_trans(b, B + 16 * k, key_pitch, lane);
+      const uint4 s = *reinterpret_cast<const uint4*>(S + 256 * k);
+      const uint32_t S_columns[4] = {s.x, s.z, s.y, s.w};
+      mma(trace[0], S_columns, ds[0], ds[1]);
+      mma(trace[1], S_columns, ds[2], ds[3]);
+      const uint32_t S_tiles[4] = {s.x, s.y, s.z, s.w};
+      float dC_tile[2][4] = {};
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+        float dB_tile[4] = {};
+        mma(dB_tile, x_now, ds[2 * n], ds[2 * n + 1]);
+        mma(dC_tile[n], dy_now, S_tiles[2 * n], S_tiles[2 * n + 1]);
+#pragma unroll
+        for (int c = 0; c < 4; ++c) {
+          dB_tile[c] *= w_dt[c / 2];
+          dC_tile[n][c] *= e_row[c / 2];
+        }
+        mma(dB_tile, dBC, C_turned[k][2 * n], C_turned[k][2 * n + 1]);
+        exchange.added[warp][2 * k + n][lane] = make_float4(dB_tile[0], dB_tile[1], dB_tile[2], dB_tile[3]);
+      }
+#pragma unroll
+      for (int r = 0; r < 2; ++r) sums[r][0] += dot_row(dC_tile[0], dC_tile[1], C_now[k], r);
+#pragma unroll
+      for (int n = 0; n < 2; ++n) {
+        mma(dC_tile[n], dCB, b[2 * n], b[2 * n + 1]);
+        exchange.added[warp][N / 8 + 2 * k + n][lane] =
+            make_float4(dC_tile[n][0], dC_tile[n][1], dC_tile[n][2], dC_tile[n][3]);
+      }
+    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      reinterpret_cast<float*>(&rows.sums[g + 8 * r])[t] = quad_sums(sums[r], lane);
+    }
+    const float diagonal = g / 2 != t ? 0.0f : g % 2 ? trace[0][1] + trace[1][3] : trace[0][0] + trace[1][2];
+    const float through = exp2_fast(last) * warp_sum(diagonal);
+    __syncwarp();
+    const float ddt = finish_rows(rows, decay, A, through, head_sums, lane);
+    if (lane < kStepRows && row + lane < span.length) {
+      out.ddt[(span.begin + row + lane) * plan.H + h] = from_float<bf16>(ddt);
+    }
+
+    // The heads' parts of dB and dC, added in their order.
+    __syncthreads();
+    for (int i = threadIdx.x; i < kSteps * (N / 4) * 32; i += blockDim.x) {
+      const int at = i % 32, piece = i / 32 % (N / 4), step = i / 32 / (N / 4);
+      float4 sum = exchanges[0].added[step][piece][at];
+      for (int other = 1; other < plan.heads; ++other) {
+        const float4 more = exchanges[other].added[step][piece][at];
+        sum.x += more.x;
+        sum.y += more.y;
+        sum.z += more.z;
+        sum.w += more.w;
+      }
+      const Rows<Out>& to = piece < N / 8 ? dB : dC;
+      const int inner = chunk * kWalkRows + step * kStepRows + at / 4;
+      const int n = piece % (N / 8) * 8 + at % 4 * 2;
+      Out* first =
+          to.data + (span.part * plan.layout.rows + span.begin + inner) * to.stride + span.group * plan.N;
+      if (inner < span.length) store_pair(first, n, plan.N, sum.x, sum.y);
+      if (inner + 8 < span.length) store_pair(first + 8 * to.stride, n, plan.N, sum.z, sum.w);
+    }
+  }
+  // The rows' lanes of a head, then its warps in their order.
+  if (lane >= kStepRows) head_sums = HeadSums();
+  const float totals[3] = {warp_sum(head_sums.dA), warp_sum(head_sums.dD), warp_sum(head_sums.dbias)};
+  __syncthreads();
+  if (lane == 0) rows.sums[0] = make_float4(totals[0], totals[1], totals[2], 0.0f);
+  __syncthreads();
+  if (warp == 0 && lane < 3) {
+    float sum = 0.0f;
+    for (int i = 0; i < kSteps; ++i) {
+      sum += reinterpret_cast<const float*>(&all_rows[head * kSteps + i].sums[0])[lane];
+    }
+    by_sequence[(blockIdx.x / (plan.H / plan.heads) * 3 + lane) * plan.H + h] = sum;
+  }
+}
+
+struct Scratch {
+  explicit Scratch(const SsdPlan& plan)
+      : key_parts(plan.layout.batch * 3 * plan.H * 4 + 15 & ~15LL),
+        bytes(key_parts + ssd_key_parts_bytes(plan)) {}
+  int64_t key_parts, bytes;
+};
+
+}  // namespace
+
+int64_t ssd_walk_backward_scratch_bytes(const Layout& layout, const SsdShape& shape) {
+  return Scratch(ssd_walk_plan(layout, shape, kHeads)).bytes;
+}
+
+void ssd_walk_backward(const Layout& layout, const SsdShape& shape, const SsdInput<bf16>& in,
+                       const bf16* states, Rows<const bf16> dy, const SsdGradient<bf16>& out, void* scratch,
+                       cudaStream_t stream) {
+  const SsdPlan plan = ssd_walk_plan(layout, shape, kHeads);
+  float* by_sequence = static_cast<float*>(scratch);
+  float* key_parts = reinterpret_cast<float*>(static_cast<char*>(scratch) + Scratch(plan).key_parts);
+  with_n_tile(plan, [&](auto N) {
+    constexpr int kN = decltype(N)::value;
+    const auto bytes = static_cast<int>(kStages * Stage(plan).elements() * sizeof(bf16) +
+                                        plan.heads * (sizeof(Exchange<kN>) + kSteps * sizeof(RowSums)));
+    with_key_gradients<bf16>(plan, out, key_parts, [&](auto dB, auto dC) {
+      const auto kernel = walk_backward_kernel<kN, std::decay_t<decltype(*dB.data)>>;
+      allow_shared_memory(kernel, bytes);
+      kernel<<<walk_blocks(plan) + kFillers, 128 * plan.heads, bytes, stream>>>(plan, in, states, dy, out, dB,
+                                                                                dC, by_sequence);
+    });
+  });
+  check_launch("ssd_walk_backward", plan.text());
+  column_sums("ssd_walk_backward's sums by head", by_sequence, layout.batch, 3 * plan.H, out.by_head, stream);
+  sum_key_parts(plan, key_parts, out, stream);
+}
+
+}  // namespace hax::ops::cuda
