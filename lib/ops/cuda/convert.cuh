@@ -25,6 +25,14 @@ __device__ __forceinline__ float rounded(float x) {
   return to_float(from_float<T>(x));
 }
 
+// Two neighbours, the first at an even place.
+__device__ __forceinline__ float2 load_pair(const float* from) {
+  return *reinterpret_cast<const float2*>(from);
+}
+__device__ __forceinline__ float2 load_pair(const __nv_bfloat16* from) {
+  return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(from));
+}
+
 // to[p] and to[p + 1], as far as they are below `columns`; to[p] may be stored as one pair if columns is
 // even.
 __device__ __forceinline__ void store_pair(float* to, int p, int columns, float x, float y) {

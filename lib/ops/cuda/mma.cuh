@@ -14,6 +14,8 @@
 
 #include <cstdint>
 
+#include "lib/ops/cuda/tiles.cuh"
+
 namespace hax::ops::cuda {
 
 template <class T>
@@ -155,6 +157,43 @@ __device__ __forceinline__ OperandB<T> load_b_transposed(const T* m, int stride,
   set_strided(b, 0, at, stride);
   set_strided(b, 1, at + 8 * stride, stride);
   return b;
+}
+
+// The B of columns 0 .. 7 and that of columns 8 .. 15.
+template <class T>
+struct OperandsB {
+  OperandB<T> left, right;
+};
+template <class T>
+__device__ __forceinline__ OperandsB<T> load_two_b(const T* m, int stride, int lane) {
+  return {load_b(m, stride, lane), load_b(m + 8 * stride, stride, lane)};
+}
+template <class T>
+__device__ __forceinline__ OperandsB<T> load_two_b_transposed(const T* m, int stride, int lane) {
+  return {load_b_transposed(m, stride, lane), load_b_transposed(m + 8, stride, lane)};
+}
+
+// bf16 in shared memory, rows at multiples of 16 bytes.
+__device__ __forceinline__ OperandA<bf16> load_a(const bf16* m, int stride, int lane) {
+  OperandA<bf16> a;
+  load_a(a.pair, m, stride, lane);
+  return a;
+}
+__device__ __forceinline__ OperandsB<bf16> load_two_b(const bf16* m, int stride, int lane) {
+  uint32_t b[4];
+  load_b(b, m, stride, lane);
+  return {{b[0], b[1]}, {b[2], b[3]}};
+}
+__device__ __forceinline__ OperandsB<bf16> load_two_b_transposed(const bf16* m, int stride, int lane) {
+  uint32_t b[4];
+  load_b_trans(b, m, stride, lane);
+  return {{b[0], b[1]}, {b[2], b[3]}};
+}
+
+template <class T, class A>
+__device__ __forceinline__ void mma(float (&left)[4], float (&right)[4], const A& a, const OperandsB<T>& b) {
+  mma(left, a, b.left);
+  mma(right, a, b.right);
 }
 
 }  // namespace hax::ops::cuda

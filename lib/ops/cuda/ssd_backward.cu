@@ -8,7 +8,7 @@
 //     row_i = sum_j (dM o M)_ij + e_i dy_i . (C_i S_in),  column_j = sum_i (dM o M)_ij,
 //     leaving_j = w_j (dt x)_j . (B_j dS).
 #include "lib/ops/cuda/column_sums.cuh"
-#include "lib/ops/cuda/ssd_chunk.cuh"
+#include "lib/ops/cuda/ssd_row_sums.cuh"
 #include "lib/ops/cuda/ssd_sums.cuh"
 #include "lib/ops/cuda/ssd_walk.h"
 
@@ -17,132 +17,18 @@ namespace {
 
 constexpr int kSquare = kChunk + 4;  // row of dCB in shared memory
 
-// What row_i and column_i are summed in. Their sums cancel but for the pairs around t, so that fp32's digits
-// take more than fp32; the pairs themselves are the same numbers in both.
-template <class T>
-using Sum = std::conditional_t<std::is_same_v<T, float>, double, float>;
-
-// One head's sums by row.
-template <class T>
-struct RowSums {
-  Sum<T> pairs[4][kChunk];  // sum_j (dM o M)_ij over the 16 rows j of each warp
-  Sum<T> own[kChunk];       // e_i dy_i . (C_i S_in) - column_i
-  float leaving[kChunk];
-  float step[kChunk];  // d(dt x)_j . x_j
-  float skip[kChunk];  // dy_j . x_j
-};
-
 struct Sizes {
-  int64_t key_elements, row_elements;
+  int key_elements, row_elements, state_elements;
   __host__ __device__ explicit Sizes(const SsdPlan& plan)
       : key_elements(kChunk * (plan.N_tile + kPad)),
-        row_elements(kChunk * (plan.heads * plan.P_tile + kPad)) {}
+        row_elements(kChunk * (plan.heads * plan.P_tile + kPad)),
+        state_elements(plan.P_tile * (plan.N_tile + kPad)) {}
   template <class T>
   int64_t bytes(const SsdPlan& plan) const {
-    return 2 * (key_elements + row_elements) * sizeof(T) +
+    return 2 * (key_elements + row_elements + plan.heads * state_elements) * sizeof(T) +
            plan.heads * (sizeof(Decays) + sizeof(RowSums<T>)) + kChunk * kSquare * sizeof(float);
   }
 };
-
-// Adds four values over the lanes with the same lane % 4; lanes with an even lane / 4 return the sum of value
-// (lane / 16) * 2 + lane / 8 % 2.
-template <class V>
-__device__ __forceinline__ V sum_of_rows(const V (&values)[4], int lane) {
-  const bool upper = lane & 16, second = lane & 8;
-  V a = upper ? values[2] : values[0], b = upper ? values[3] : values[1];
-  a += __shfl_xor_sync(0xffffffffu, upper ? values[0] : values[2], 16);
-  b += __shfl_xor_sync(0xffffffffu, upper ? values[1] : values[3], 16);
-  V sum = second ? b : a;
-  sum += __shfl_xor_sync(0xffffffffu, second ? a : b, 8);
-  return sum + __shfl_xor_sync(0xffffffffu, sum, 4);
-}
-
-template <class V>
-__device__ __forceinline__ V quad_sum(V x) {
-  x += __shfl_xor_sync(0xffffffffu, x, 1);
-  return x + __shfl_xor_sync(0xffffffffu, x, 2);
-}
-
-// Sum over p of tile (rows g, g + 8) times the same places of m.
-template <class T, int P>
-__device__ __forceinline__ float2 dot_rows(const float (&tile)[P / 8][4], const T* m, int stride, int g,
-                                           int t) {
-  float2 sum = make_float2(0.0f, 0.0f);
-#pragma unroll
-  for (int n = 0; n < P / 8; ++n) {
-    const T* at = m + g * stride + 8 * n + 2 * t;
-    sum.x += tile[n][0] * to_float(at[0]) + tile[n][1] * to_float(at[1]);
-    sum.y += tile[n][2] * to_float(at[8 * stride]) + tile[n][3] * to_float(at[8 * stride + 1]);
-  }
-  return sum;
-}
-
-// By one warp, from one head's row sums: ddt, and the chunk's parts of dA, dD and ddt_bias.
-template <class T>
-__device__ void finish_head(const SsdPlan& plan, const ChunkSpan& span, const RowSums<T>& sums,
-                            const Decays& decays, float A, const T* state, const T* dstate, int h,
-                            T* __restrict__ ddt, float* __restrict__ parts) {
-  const int lane = threadIdx.x % 32, row = 2 * lane;
-  // Of the rows in front; zero in front of the tail, whose rows alone it reaches.
-  const float leaving = sums.leaving[row];
-  float before = leaving + sums.leaving[row + 1];
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) {
-    const float other = __shfl_up_sync(0xffffffffu, before, step);
-    if (lane >= step) before += other;
-  }
-  before = __shfl_up_sync(0xffffffffu, before, 1);
-  if (lane == 0) before = 0.0f;
-  float through_chunk = 0.0f;
-  if (span.leaves && span.starts == 0) {
-    float dot = 0.0f;
-    for (int i = lane; i < plan.state_size(); i += 32) dot += to_float(state[i]) * to_float(dstate[i]);
-    through_chunk = decays.from_start(kChunk - 1) * warp_sum(dot);
-  }
-  Sum<T> value[2];
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    value[r] = sums.own[row + r];
-    for (int warp = 0; warp <= row / 16; ++warp) value[r] += sums.pairs[warp][row + r];
-  }
-  // What lies behind the pair of rows reaches its first row by this factor.
-  const float second = span.starts_at(row + 1) ? 0.0f : 1.0f, next = span.starts_at(row + 2) ? 0.0f : 1.0f;
-  Sum<T> sum = value[0] + second * value[1];
-  float through = second * next;
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) {
-    const Sum<T> other = __shfl_down_sync(0xffffffffu, sum, step);
-    const float other_through = __shfl_down_sync(0xffffffffu, through, step);
-    if (lane + step < 32) {
-      sum += through * other;
-      through *= other_through;
-    }
-  }
-  Sum<T> behind = __shfl_down_sync(0xffffffffu, sum, 1);
-  if (lane == 31) behind = 0.0f;
-  const float da[2] = {static_cast<float>(sum) + before + through_chunk,
-                       static_cast<float>(value[1] + next * behind) + (before + leaving) + through_chunk};
-  float dA = 0.0f, dbias = 0.0f;
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    const float dt = decays.dt[row + r];
-    const float gradient = (da[r] * A + sums.step[row + r]) * softplus_slope(dt);
-    dA += da[r] * dt;
-    dbias += gradient;
-    if (span.begin + row + r < plan.layout.rows) {
-      ddt[(span.begin + row + r) * plan.H + h] = from_float<T>(gradient);
-    }
-  }
-  const float dD = warp_sum(sums.skip[row] + sums.skip[row + 1]);
-  dA = warp_sum(dA);
-  dbias = warp_sum(dbias);
-  if (lane == 0) {
-    float* part = parts + blockIdx.x * 3 * plan.H + h;
-    part[0] = dA;
-    part[plan.H] = dD;
-    part[2 * plan.H] = dbias;
-  }
-}
 
 // Eight warps: rows 16 (warp % 4) .. of the heads of parity warp / 4. parts (chunks, 3, H): of dA, dD,
 // ddt_bias. Out: T, or float where several blocks share a group; dB and dC are then (parts, rows, G * N).
@@ -161,45 +47,57 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
   T* B = C + sizes.key_elements;
   T* x = B + sizes.key_elements;
   T* dy = x + sizes.row_elements;
-  float* dCB = reinterpret_cast<float*>(dy + sizes.row_elements);  // (j, i), summed over heads
+  T* S = dy + sizes.row_elements;
+  T* dS = S + plan.heads * sizes.state_elements;
+  float* dCB = reinterpret_cast<float*>(dS + plan.heads * sizes.state_elements);  // (j, i), summed over heads
   Decays* decays = reinterpret_cast<Decays*>(dCB + kChunk * kSquare);
   RowSums<T>* sums = reinterpret_cast<RowSums<T>*>(decays + plan.heads);
-  copy_rows(C, in.C.data + span.begin * in.C.stride + group * plan.N, in.C.stride, span.used, 1, plan.N, N);
-  copy_rows(B, in.B.data + span.begin * in.B.stride + group * plan.N, in.B.stride, span.used, 1, plan.N, N);
-  copy_rows(x, in.x.data + span.begin * in.x.stride + first_head * plan.P, in.x.stride, span.used, plan.heads,
-            plan.P, P);
-  copy_rows(dy, upstream.data + span.begin * upstream.stride + first_head * plan.P, upstream.stride,
+  const int entered = span.entered(), tail = span.tail();
+  copy_rows(C, in.C.data + span.begin * in.C.stride + group * plan.N, in.C.stride, kChunk, span.used, 1,
+            plan.N, N);
+  copy_rows(B, in.B.data + span.begin * in.B.stride + group * plan.N, in.B.stride, kChunk, span.used, 1,
+            plan.N, N);
+  copy_rows(x, in.x.data + span.begin * in.x.stride + first_head * plan.P, in.x.stride, kChunk, span.used,
+            plan.heads, plan.P, P);
+  copy_rows(dy, upstream.data + span.begin * upstream.stride + first_head * plan.P, upstream.stride, kChunk,
             span.used, plan.heads, plan.P, P);
+  commit_copies();
+  for (int i = 0; i < plan.heads; ++i) {
+    if (entered > 0) copy_state(S + i * sizes.state_elements, plan, states, blockIdx.x, first_head + i);
+    if (tail < kChunk) copy_state(dS + i * sizes.state_elements, plan, dstates, blockIdx.x, first_head + i);
+  }
+  commit_copies();
   set_all_decays(decays, plan, in, span, first_head);
+  wait_copies<1>();
   __syncthreads();
 
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, set = threadIdx.x / 128;
   const int g = lane / 4, t = lane % 4, base = 16 * warp;
   const int rows[2] = {base + g, base + g + 8};
-  const int entered = span.entered(), tail = span.tail();
-  const auto state_of = [&](const T* all, int i) {
-    return all + (static_cast<int64_t>(blockIdx.x) * plan.H + first_head + i) * plan.state_size();
-  };
   // Row j, column i: B_j . C_i, and the sum over heads of (dM o L)_ij.
   float BC[8][4] = {}, dBC[8][4] = {};
   for (int k = 0; k < N; k += 16) {
     const OperandA<T> a = load_a(B + base * key_stride + k, key_stride, lane);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      if (i >= 2 * warp) mma(BC[i], a, load_b(C + 8 * i * key_stride + k, key_stride, lane));
+    for (int i = 0; i < 8; i += 2) {
+      if (i >= 2 * warp) mma(BC[i], BC[i + 1], a, load_two_b(C + 8 * i * key_stride + k, key_stride, lane));
     }
   }
+  wait_copies<0>();
+  __syncthreads();
   for (int i = set; i < plan.heads; i += 2) {
     const Decays& decay = decays[i];
     const T *own_x = x + base * stride + i * P, *own_dy = dy + base * stride + i * P;
     float own[2] = {0.0f, 0.0f}, leaving[2] = {0.0f, 0.0f};
     float dxt[P / 8][4] = {};  // d(dt x)
     if (base < entered) {
-      const T* state = state_of(states, i);
+      const T* state = S + i * sizes.state_elements;
       for (int k = 0; k < N; k += 16) {
         const OperandA<T> a = load_a(C + base * key_stride + k, key_stride, lane);
 #pragma unroll
-        for (int n = 0; n < P / 8; ++n) mma(dxt[n], a, load_b(state + 8 * n * N + k, N, lane));
+        for (int n = 0; n < P / 8; n += 2) {
+          mma(dxt[n], dxt[n + 1], a, load_two_b(state + 8 * n * key_stride + k, key_stride, lane));
+        }
       }
       const float2 dot = dot_rows<T, P>(dxt, own_dy, stride, g, t);
       own[0] = rows[0] < entered ? decay.from_start(rows[0]) * dot.x : 0.0f;
@@ -208,11 +106,13 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
       for (int n = 0; n < P / 8; ++n) dxt[n][0] = dxt[n][1] = dxt[n][2] = dxt[n][3] = 0.0f;
     }
     if (base + 15 >= tail) {
-      const T* dstate = state_of(dstates, i);
+      const T* dstate = dS + i * sizes.state_elements;
       for (int k = 0; k < N; k += 16) {
         const OperandA<T> a = load_a(B + base * key_stride + k, key_stride, lane);
 #pragma unroll
-        for (int n = 0; n < P / 8; ++n) mma(dxt[n], a, load_b(dstate + 8 * n * N + k, N, lane));
+        for (int n = 0; n < P / 8; n += 2) {
+          mma(dxt[n], dxt[n + 1], a, load_two_b(dstate + 8 * n * key_stride + k, key_stride, lane));
+        }
       }
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
@@ -236,8 +136,7 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
 #pragma unroll
       for (int k = 0; k < P; k += 16) {
         const OperandA<T> a = load_a(own_x + k, stride, lane);
-        mma(dM[0], a, load_b(dy + 16 * block * stride + i * P + k, stride, lane));
-        mma(dM[1], a, load_b(dy + (16 * block + 8) * stride + i * P + k, stride, lane));
+        mma(dM[0], dM[1], a, load_two_b(dy + 16 * block * stride + i * P + k, stride, lane));
       }
       WideA<T> M;
       Sum<T> pair_sums[4] = {};
@@ -264,13 +163,20 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
         }
       }
 #pragma unroll
-      for (int n = 0; n < P / 8; ++n) {
-        mma(dxt[n], M, load_b_transposed(dy + 16 * block * stride + i * P + 8 * n, stride, lane));
+      for (int n = 0; n < P / 8; n += 2) {
+        mma(dxt[n], dxt[n + 1], M,
+            load_two_b_transposed(dy + 16 * block * stride + i * P + 8 * n, stride, lane));
       }
       const Sum<T> sum = sum_of_rows(pair_sums, lane);
       if (lane / 4 % 2 == 0) {
         sums[i].pairs[warp][16 * block + lane / 16 * 8 + 2 * t + lane / 8 % 2] = sum;
       }
+    }
+    if (span.leaves && span.starts == 0) {
+      const float part = dot_states(S + i * sizes.state_elements, dS + i * sizes.state_elements, P, N,
+                                    threadIdx.x % 128, 128);
+      const float sum = warp_sum(part);
+      if (lane == 0) sums[i].through[warp] = sum;
     }
     const float2 step = dot_rows<T, P>(dxt, own_x, stride, g, t);
     const float D = in.D[first_head + i];
@@ -281,11 +187,11 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
 #pragma unroll
       for (int n = 0; n < P / 8; ++n) {
         const int p = 8 * n + 2 * t, at = (g + 8 * r) * stride + p;
-        const float dy0 = to_float(own_dy[at]), dy1 = to_float(own_dy[at + 1]);
-        skip[r] += dy0 * to_float(own_x[at]) + dy1 * to_float(own_x[at + 1]);
+        const float2 up = load_pair(own_dy + at), in_x = load_pair(own_x + at);
+        skip[r] += up.x * in_x.x + up.y * in_x.y;
         if (row < plan.layout.rows) {
           store_pair(dx.data + row * dx.stride + (first_head + i) * plan.P, p, plan.P,
-                     dt[r] * dxt[n][2 * r] + D * dy0, dt[r] * dxt[n][2 * r + 1] + D * dy1);
+                     dt[r] * dxt[n][2 * r] + D * up.x, dt[r] * dxt[n][2 * r + 1] + D * up.y);
         }
       }
       const float total_leaving = quad_sum(leaving[r]);
@@ -319,8 +225,7 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
     __syncthreads();
   }
   for (int i = threadIdx.x / 32; i < plan.heads; i += 8) {
-    finish_head(plan, span, sums[i], decays[i], in.A[first_head + i], state_of(states, i),
-                state_of(dstates, i), first_head + i, ddt, parts);
+    finish_head(plan, span, sums[i], decays[i], in.A[first_head + i], first_head + i, ddt, parts);
   }
   // dB by the first four warps, dC by the others. dB_j sums over i >= j, dC_i over j <= i.
   const bool is_dB = set == 0;
@@ -344,8 +249,9 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
       }
       const T* other = (is_dB ? C : B) + 16 * block * key_stride + n0;
 #pragma unroll
-      for (int n = 0; n < kTiles; ++n) {
-        if (n0 + 8 * n < N) mma(sum[n], a, load_b_transposed(other + 8 * n, key_stride, lane));
+      for (int n = 0; n < kTiles; n += 2) {
+        if (n0 + 8 * n < N)
+          mma(sum[n], sum[n + 1], a, load_two_b_transposed(other + 8 * n, key_stride, lane));
       }
     }
     if (carries) {
@@ -357,14 +263,16 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
           scale[r] = is_dB ? (rows[r] >= tail ? decay.to_end(rows[r]) * decay.dt[rows[r]] : 0.0f)
                            : (rows[r] < entered ? decay.from_start(rows[r]) : 0.0f);
         }
-        const T* state = state_of(is_dB ? dstates : states, i) + n0;
+        const T* state = (is_dB ? dS : S) + i * sizes.state_elements + n0;
         float product[kTiles][4] = {};
 #pragma unroll
         for (int k = 0; k < P; k += 16) {
           const OperandA<T> a = load_a((is_dB ? x : dy) + base * stride + i * P + k, stride, lane);
 #pragma unroll
-          for (int n = 0; n < kTiles; ++n) {
-            if (n0 + 8 * n < N) mma(product[n], a, load_b_transposed(state + k * N + 8 * n, N, lane));
+          for (int n = 0; n < kTiles; n += 2) {
+            if (n0 + 8 * n >= N) continue;
+            mma(product[n], product[n + 1], a,
+                load_two_b_transposed(state + k * key_stride + 8 * n, key_stride, lane));
           }
         }
 #pragma unroll
@@ -390,7 +298,7 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
 template <class T>
 struct Scratch {
   explicit Scratch(const SsdPlan& plan)
-      : dstates(aligned(ssd_carry_floats(plan) * 4)),
+      : dstates(aligned(ssd_carry_floats<T>(plan) * 4)),
         heads(dstates + aligned(plan.chunks * plan.H * plan.state_size() * static_cast<int64_t>(sizeof(T)))),
         key_parts(heads + aligned(plan.chunks * 3 * plan.H * 4)),
         bytes(key_parts + ssd_key_parts_bytes(plan)) {}
@@ -420,7 +328,7 @@ void ssd_backward(const Layout& layout, const SsdShape& shape, const SsdInput<T>
   T* dstates = reinterpret_cast<T*>(memory + places.dstates);
   float* heads = reinterpret_cast<float*>(memory + places.heads);
   float* key_parts = reinterpret_cast<float*>(memory + places.key_parts);
-  ssd_carry<T, Direction::backward>(plan, in, dy, static_cast<float*>(scratch), dstates, stream);
+  ssd_carry<T, SsdDirection::backward>(plan, in, dy, static_cast<float*>(scratch), dstates, stream);
   const int64_t bytes = Sizes(plan).bytes<T>(plan);
   with_p_tile(plan, [&](auto P) {
     with_key_gradients<T>(plan, out, key_parts, [&](auto dB, auto dC) {

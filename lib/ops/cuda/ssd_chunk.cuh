@@ -5,35 +5,42 @@
 #include "lib/ops/cuda/convert.cuh"
 #include "lib/ops/cuda/mma.cuh"
 #include "lib/ops/cuda/ssd_plan.h"
+#include "lib/ops/cuda/ssd_states.h"
 
 namespace hax::ops::cuda {
 
 constexpr int kPad = 8;  // elements behind each row in shared memory: fewer bank conflicts
 
-// to (kChunk, blocks * padded + kPad) = `used` rows of blocks * columns; zeros behind them and behind each
-// block's columns.
+// to (rows, blocks * padded + kPad) = `used` rows of blocks * columns; zeros behind them and behind each
+// block's columns. Without waiting (tiles.cuh).
 template <class T>
-__device__ __forceinline__ void copy_rows(T* to, const T* from, int64_t stride, int used, int blocks,
-                                          int columns, int padded) {
+__device__ __forceinline__ void copy_rows(T* to, const T* from, int64_t stride, int rows, int used,
+                                          int blocks, int columns, int padded) {
   constexpr int kVector = 16 / sizeof(T);
   const int width = blocks * padded, to_stride = width + kPad;
   if (columns == padded && stride % kVector == 0 && reinterpret_cast<uintptr_t>(from) % 16 == 0) {
     const int vectors = width / kVector;
-    for (int i = threadIdx.x; i < kChunk * vectors; i += blockDim.x) {
+    for (int i = threadIdx.x; i < rows * vectors; i += blockDim.x) {
       const int row = i / vectors, column = (i - row * vectors) * kVector;
-      uint4 value = make_uint4(0, 0, 0, 0);
-      if (row < used) value = *reinterpret_cast<const uint4*>(from + row * stride + column);
-      *reinterpret_cast<uint4*>(to + row * to_stride + column) = value;
+      copy_async(to + row * to_stride + column, from + (row < used ? row * stride + column : 0), row < used);
     }
     return;
   }
-  for (int i = threadIdx.x; i < kChunk * width; i += blockDim.x) {
+  for (int i = threadIdx.x; i < rows * width; i += blockDim.x) {
     const int row = i / width, column = i - row * width;
     const int block = column / padded, inside = column - block * padded;
     const bool there = row < used && inside < columns;
     to[row * to_stride + column] =
         there ? from[row * stride + block * columns + inside] : from_float<T>(0.0f);
   }
+}
+
+// A state (P_tile, N_tile) in shared memory: N_tile + kPad to a row.
+template <class T>
+__device__ __forceinline__ void copy_state(T* to, const SsdPlan& plan, const T* states, int64_t chunk,
+                                           int h) {
+  copy_rows(to, states + (chunk * plan.H + h) * plan.state_size(), plan.N_tile, plan.P_tile, plan.P_tile, 1,
+            plan.N_tile, plan.N_tile);
 }
 
 // Of one head. The sum over steps i of dt_i A log2(e), from the chunk's beginning on, is high + low:
@@ -57,15 +64,17 @@ __device__ __forceinline__ void set_decays(Decays& decays, const T* dt, int64_t 
   const int lane = threadIdx.x % 32, row = 2 * lane;
   const float first = row < used ? softplus(to_float(dt[row * stride]) + bias) : 0.0f;
   const float second = row + 1 < used ? softplus(to_float(dt[(row + 1) * stride]) + bias) : 0.0f;
-  const double rate = static_cast<double>(A) * 1.4426950408889634;
-  const double last = second * rate;
-  double sum = first * rate + last;
+  // fp32's digits outlast a difference of sums of 64 steps by enough for bf16.
+  using Sum = std::conditional_t<std::is_same_v<T, float>, double, float>;
+  const Sum rate = static_cast<Sum>(A) * static_cast<Sum>(1.4426950408889634);
+  const Sum last = second * rate;
+  Sum sum = first * rate + last;
 #pragma unroll
   for (int step = 1; step < 32; step *= 2) {
-    const double other = __shfl_up_sync(0xffffffffu, sum, step);
+    const Sum other = __shfl_up_sync(0xffffffffu, sum, step);
     if (lane >= step) sum += other;
   }
-  const auto set = [&](int i, float step, double reached) {
+  const auto set = [&](int i, float step, Sum reached) {
     decays.dt[i] = step;
     decays.high[i] = static_cast<float>(reached);
     decays.low[i] = static_cast<float>(reached - decays.high[i]);
@@ -84,31 +93,31 @@ __device__ __forceinline__ void set_all_decays(Decays* decays, const SsdPlan& pl
   }
 }
 
-enum class Direction { forward, backward };
-
 // What a chunk adds to the state that leaves it (forward), sum_j w_j dt_j x_j B_j^T over the tail's rows, w_j
 // the decay to the chunk's end; or to the gradient of the state that entered it (backward), sum_i e_i dy_i
 // C_i^T, e_i the decay from its beginning. added (chunks, H, P_tile, N_tile); whole (chunks, H): the decay of
 // all rows.
-template <class T, int P, Direction D>
+template <class T, int P, SsdDirection D>
 __global__ void __launch_bounds__(128, sizeof(T) == 2 && P == 16 ? 6 : 1)
     ssd_added_kernel(SsdPlan plan, SsdInput<T> in, Rows<const T> rows, float* __restrict__ added,
                      float* __restrict__ whole) {
   extern __shared__ uint4 shared[];
   const ChunkSpan span = chunk_span(plan.layout, blockIdx.x);
-  if (D == Direction::forward ? !span.leaves : span.entered() == 0) return;
+  if (D == SsdDirection::forward ? !span.leaves : span.entered() == 0) return;
   const int N = plan.N_tile, first_head = blockIdx.y * plan.heads;
   const int group = first_head / (plan.H / plan.G);
   const int row_stride = plan.heads * P + kPad, key_stride = N + kPad;
   T* keys = reinterpret_cast<T*>(shared);  // B or C
   T* values = keys + kChunk * key_stride;  // x or dy
   Decays* decays = reinterpret_cast<Decays*>(values + kChunk * row_stride);
-  const Rows<const T> from = D == Direction::forward ? in.B : in.C;
-  copy_rows(keys, from.data + span.begin * from.stride + group * plan.N, from.stride, span.used, 1, plan.N,
-            N);
-  copy_rows(values, rows.data + span.begin * rows.stride + first_head * plan.P, rows.stride, span.used,
-            plan.heads, plan.P, P);
+  const Rows<const T> from = D == SsdDirection::forward ? in.B : in.C;
+  copy_rows(keys, from.data + span.begin * from.stride + group * plan.N, from.stride, kChunk, span.used, 1,
+            plan.N, N);
+  copy_rows(values, rows.data + span.begin * rows.stride + first_head * plan.P, rows.stride, kChunk,
+            span.used, plan.heads, plan.P, P);
+  commit_copies();
   set_all_decays(decays, plan, in, span, first_head);
+  wait_copies<0>();
   __syncthreads();
 
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
@@ -123,7 +132,7 @@ __global__ void __launch_bounds__(128, sizeof(T) == 2 && P == 16 ? 6 : 1)
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         const int row = 16 * k + 2 * t + e % 2 + e / 2 * 8;
-        scale[e] = D == Direction::forward
+        scale[e] = D == SsdDirection::forward
                        ? (row >= span.tail() ? decays[i].dt[row] * decays[i].to_end(row) : 0.0f)
                        : (row < span.entered() ? decays[i].from_start(row) : 0.0f);
       }
@@ -139,19 +148,23 @@ __global__ void __launch_bounds__(128, sizeof(T) == 2 && P == 16 ? 6 : 1)
       }
     }
     float* out = added + slot * plan.state_size();
-    for (int n = 0; n < N; n += 8) {
-      float sum[P / 16][4] = {};
+    for (int n = 0; n < N; n += 16) {
+      float sum[2][P / 16][4] = {};
 #pragma unroll
       for (int k = 0; k < kChunk / 16; ++k) {
-        const OperandB<T> b = load_b_transposed(keys + 16 * k * key_stride + n, key_stride, lane);
+        const auto b = load_two_b_transposed(keys + 16 * k * key_stride + n, key_stride, lane);
 #pragma unroll
-        for (int m = 0; m < P / 16; ++m) mma(sum[m], a[m][k], b);
+        for (int m = 0; m < P / 16; ++m) mma(sum[0][m], sum[1][m], a[m][k], b);
       }
 #pragma unroll
-      for (int m = 0; m < P / 16; ++m) {
-        float* at = out + (16 * m + g) * N + n + 2 * t;
-        *reinterpret_cast<float2*>(at) = make_float2(sum[m][0], sum[m][1]);
-        *reinterpret_cast<float2*>(at + 8 * N) = make_float2(sum[m][2], sum[m][3]);
+      for (int half = 0; half < 2; ++half) {
+#pragma unroll
+        for (int m = 0; m < P / 16; ++m) {
+          const float(&own)[4] = sum[half][m];
+          float* at = out + (16 * m + g) * N + n + 8 * half + 2 * t;
+          *reinterpret_cast<float2*>(at) = make_float2(own[0], own[1]);
+          *reinterpret_cast<float2*>(at + 8 * N) = make_float2(own[2], own[3]);
+        }
       }
     }
   }
@@ -159,7 +172,7 @@ __global__ void __launch_bounds__(128, sizeof(T) == 2 && P == 16 ? 6 : 1)
 
 // One thread carries one element of a sequence's state from chunk to chunk. Forward: states of chunk c is the
 // state that enters it. Backward: the gradient of the state that leaves it.
-template <class T, Direction D>
+template <class T, SsdDirection D>
 __global__ void __launch_bounds__(256)
     ssd_carry_kernel(SsdPlan plan, const float* __restrict__ added, const float* __restrict__ whole,
                      T* __restrict__ states) {
@@ -170,7 +183,7 @@ __global__ void __launch_bounds__(256)
   const int64_t first = plan.layout.cu_seqlens[blockIdx.y] / kChunk;
   const int64_t last = (plan.layout.cu_seqlens[blockIdx.y + 1] - 1) / kChunk;
   float state = 0.0f;
-  if (D == Direction::forward) {
+  if (D == SsdDirection::forward) {
 #pragma unroll 8
     for (int64_t c = first; c < last; ++c) {
       state = whole[c * plan.H + h] * state + added[c * all + element];
@@ -186,14 +199,19 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-// added and whole: scratch (ssd_carry_floats). rows: x or dy.
-inline int64_t ssd_carry_floats(const SsdPlan& plan) {
+// added and whole: scratch. rows: x or dy.
+template <class T>
+int64_t ssd_carry_floats(const SsdPlan& plan) {
+  if (sizeof(T) == 2 && ssd_walks_states(plan)) return 0;
   return plan.chunks * plan.H * (plan.state_size() + 1);
 }
 
-template <class T, Direction D>
+template <class T, SsdDirection D>
 void ssd_carry(const SsdPlan& plan, const SsdInput<T>& in, Rows<const T> rows, float* scratch, T* states,
                cudaStream_t stream) {
+  if constexpr (sizeof(T) == 2) {
+    if (ssd_walks_states(plan)) return ssd_walk_states<D>(plan, in, rows, states, stream);
+  }
   float *added = scratch, *whole = scratch + plan.chunks * plan.H * plan.state_size();
   const int64_t elements = kChunk * (plan.N_tile + kPad + plan.heads * plan.P_tile + kPad);
   const int64_t bytes = elements * sizeof(T) + plan.heads * sizeof(Decays);

@@ -18,14 +18,26 @@ __global__ void __launch_bounds__(128, sizeof(T) == 2 && P == 16 ? 5 : 1)
   T* C = reinterpret_cast<T*>(shared);
   T* B = C + kChunk * key_stride;
   T* x = B + kChunk * key_stride;
-  Decays* decays = reinterpret_cast<Decays*>(x + kChunk * x_stride);
+  T* state = x + kChunk * x_stride;  // of two heads in turn
+  Decays* decays = reinterpret_cast<Decays*>(state + 2 * P * key_stride);
+  const auto fetch_state = [&](int i) {
+    if (i < plan.heads && span.entered() > 0) {
+      copy_state(state + i % 2 * P * key_stride, plan, states, blockIdx.x, first_head + i);
+    }
+    commit_copies();
+  };
   if (span.used > 0) {
-    copy_rows(C, in.C.data + span.begin * in.C.stride + group * plan.N, in.C.stride, span.used, 1, plan.N, N);
-    copy_rows(B, in.B.data + span.begin * in.B.stride + group * plan.N, in.B.stride, span.used, 1, plan.N, N);
+    copy_rows(C, in.C.data + span.begin * in.C.stride + group * plan.N, in.C.stride, kChunk, span.used, 1,
+              plan.N, N);
+    copy_rows(B, in.B.data + span.begin * in.B.stride + group * plan.N, in.B.stride, kChunk, span.used, 1,
+              plan.N, N);
   }
-  copy_rows(x, in.x.data + span.begin * in.x.stride + first_head * plan.P, in.x.stride, span.used, plan.heads,
-            plan.P, P);
+  copy_rows(x, in.x.data + span.begin * in.x.stride + first_head * plan.P, in.x.stride, kChunk, span.used,
+            plan.heads, plan.P, P);
+  commit_copies();
+  fetch_state(0);
   set_all_decays(decays, plan, in, span, first_head);
+  wait_copies<1>();
   __syncthreads();
 
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
@@ -37,21 +49,26 @@ __global__ void __launch_bounds__(128, sizeof(T) == 2 && P == 16 ? 5 : 1)
     for (int k = 0; k < N; k += 16) {
       const OperandA<T> a = load_a(C + 16 * warp * key_stride + k, key_stride, lane);
 #pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        if (j <= 2 * warp + 1) mma(CB[j], a, load_b(B + 8 * j * key_stride + k, key_stride, lane));
+      for (int j = 0; j < 8; j += 2) {
+        if (j <= 2 * warp) mma(CB[j], CB[j + 1], a, load_two_b(B + 8 * j * key_stride + k, key_stride, lane));
       }
     }
   }
   for (int i = 0; i < plan.heads; ++i) {
     const Decays& decay = decays[i];
     const int h = first_head + i;
+    wait_copies<0>();
+    __syncthreads();
+    fetch_state(i + 1);
     float sum[P / 8][4] = {};
     if (16 * warp < span.entered()) {
-      const T* state = states + (static_cast<int64_t>(blockIdx.x) * plan.H + h) * plan.state_size();
+      const T* own = state + i % 2 * P * key_stride;
       for (int k = 0; k < N; k += 16) {
         const OperandA<T> a = load_a(C + 16 * warp * key_stride + k, key_stride, lane);
 #pragma unroll
-        for (int n = 0; n < P / 8; ++n) mma(sum[n], a, load_b(state + 8 * n * N + k, N, lane));
+        for (int n = 0; n < P / 8; n += 2) {
+          mma(sum[n], sum[n + 1], a, load_two_b(own + 8 * n * key_stride + k, key_stride, lane));
+        }
       }
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
@@ -80,8 +97,9 @@ __global__ void __launch_bounds__(128, sizeof(T) == 2 && P == 16 ? 5 : 1)
         a.set(pair, m[0], m[1]);
       }
 #pragma unroll
-      for (int n = 0; n < P / 8; ++n) {
-        mma(sum[n], a, load_b_transposed(x + 16 * block * x_stride + i * P + 8 * n, x_stride, lane));
+      for (int n = 0; n < P / 8; n += 2) {
+        mma(sum[n], sum[n + 1], a,
+            load_two_b_transposed(x + 16 * block * x_stride + i * P + 8 * n, x_stride, lane));
       }
     }
     const float D = in.D[h];
@@ -92,9 +110,9 @@ __global__ void __launch_bounds__(128, sizeof(T) == 2 && P == 16 ? 5 : 1)
 #pragma unroll
       for (int n = 0; n < P / 8; ++n) {
         const int p = 8 * n + 2 * t;
-        const T* own = x + rows[r] * x_stride + i * P + p;
-        store_pair(y + (row * plan.H + h) * plan.P, p, plan.P, sum[n][2 * r] + D * to_float(own[0]),
-                   sum[n][2 * r + 1] + D * to_float(own[1]));
+        const float2 own = load_pair(x + rows[r] * x_stride + i * P + p);
+        store_pair(y + (row * plan.H + h) * plan.P, p, plan.P, sum[n][2 * r] + D * own.x,
+                   sum[n][2 * r + 1] + D * own.y);
       }
     }
   }
@@ -107,14 +125,14 @@ bool ssd_fits(const SsdShape& shape) { return shape.P <= 64 && shape.N <= 128; }
 template <class T>
 int64_t ssd_state_elements(const Layout& layout, const SsdShape& shape) {
   const SsdPlan plan = ssd_plan_of<T>(layout, shape);
-  if (ssd_walks<T>(layout, shape)) return ssd_walk_states(layout) * plan.H * plan.state_size();
+  if (ssd_walks<T>(layout, shape)) return ssd_walk_slots(layout) * plan.H * plan.state_size();
   return plan.chunks * plan.H * plan.state_size();
 }
 
 template <class T>
 int64_t ssd_forward_scratch_bytes(const Layout& layout, const SsdShape& shape) {
   if (ssd_walks<T>(layout, shape)) return 0;
-  return ssd_carry_floats(ssd_plan_of<T>(layout, shape)) * static_cast<int64_t>(sizeof(float));
+  return ssd_carry_floats<T>(ssd_plan_of<T>(layout, shape)) * static_cast<int64_t>(sizeof(float));
 }
 
 template <class T>
@@ -124,8 +142,9 @@ void ssd_forward(const Layout& layout, const SsdShape& shape, const SsdInput<T>&
     if (ssd_walks<T>(layout, shape)) return ssd_walk_forward(layout, shape, in, y, states, stream);
   }
   const SsdPlan plan = ssd_plan_of<T>(layout, shape);
-  ssd_carry<T, Direction::forward>(plan, in, in.x, static_cast<float*>(scratch), states, stream);
-  const int64_t elements = kChunk * (2 * (plan.N_tile + kPad) + plan.heads * plan.P_tile + kPad);
+  ssd_carry<T, SsdDirection::forward>(plan, in, in.x, static_cast<float*>(scratch), states, stream);
+  const int64_t elements = kChunk * (2 * (plan.N_tile + kPad) + plan.heads * plan.P_tile + kPad) +
+                           2 * plan.P_tile * (plan.N_tile + kPad);
   const int64_t bytes = elements * sizeof(T) + plan.heads * sizeof(Decays);
   with_p_tile(plan, [&](auto P) {
     const auto kernel = output_kernel<T, decltype(P)::value>;

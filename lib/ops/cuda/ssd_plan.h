@@ -7,6 +7,8 @@
 
 namespace hax::ops::cuda {
 
+enum class SsdDirection { forward, backward };
+
 struct SsdPlan {
   Layout layout;
   int H, P, G, N;

@@ -73,16 +73,17 @@ struct WalkRows {
         padded(padded),
         vectors(columns == padded && stride % 8 == 0 && reinterpret_cast<uintptr_t>(data) % 16 == 0) {}
 
+  static __device__ __forceinline__ bool in_range(int row, int length) { return row >= 0 && row < length; }
   __device__ __forceinline__ int pitch() const { return blocks * padded + kPitchPad; }
 
-  // Rows [row, row + kWalkRows), as far as they are below `length`, without waiting; zeros behind them.
+  // Rows [row, row + kWalkRows) without waiting; zeros for those below 0 and from `length` on.
   __device__ __forceinline__ void copy(bf16* to, int row, int length) const {
     const int width = blocks * padded;
     if (vectors) {
       const int per_row = width / 8;
       for (int i = threadIdx.x; i < kWalkRows * per_row; i += blockDim.x) {
         const int r = i / per_row, column = (i - r * per_row) * 8;
-        const bool real = row + r < length;
+        const bool real = in_range(row + r, length);
         copy_async(to + r * pitch() + column, data + (real ? (row + r) * stride + column : 0), real);
       }
       return;
@@ -90,7 +91,7 @@ struct WalkRows {
     for (int i = threadIdx.x; i < kWalkRows * width; i += blockDim.x) {
       const int r = i / width, column = i - r * width, block = column / padded,
                 inside = column - block * padded;
-      const bool real = row + r < length && inside < columns;
+      const bool real = in_range(row + r, length) && inside < columns;
       to[r * pitch() + column] =
           real ? data[(row + r) * stride + block * columns + inside] : from_float<bf16>(0.0f);
     }
@@ -199,7 +200,7 @@ struct StepStates {
   }
 };
 
-// States kept for the backward pass: (ssd_walk_states, H, N / 16, 32 lanes, 8), the B operand (k over P) of
+// States kept for the backward pass: (ssd_walk_slots, H, N / 16, 32 lanes, 8), the B operand (k over P) of
 // two tiles of 8 columns of N.
 template <int N>
 __device__ __forceinline__ int64_t kept_state(const SsdPlan& plan, const WalkSpan& span, int step, int head) {

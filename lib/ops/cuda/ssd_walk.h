@@ -25,7 +25,7 @@ inline SsdPlan ssd_walk_plan(const Layout& layout, const SsdShape& shape, int he
 }
 
 // A step's state is kSteps rows' of one head; those of sequence b begin at this place.
-inline int64_t ssd_walk_states(const Layout& layout) { return layout.rows / kStepRows + layout.batch; }
+inline int64_t ssd_walk_slots(const Layout& layout) { return layout.rows / kStepRows + layout.batch; }
 
 void ssd_walk_forward(const Layout& layout, const SsdShape& shape, const SsdInput<__nv_bfloat16>& in,
                       __nv_bfloat16* y, __nv_bfloat16* states, cudaStream_t stream);
