@@ -50,15 +50,6 @@ SsdPlan ssd_plan_of(const Layout& layout, const SsdShape& shape) {
   return ssd_plan(layout, shape, sizeof(T) == 2 ? 128 : 64);
 }
 
-// Calls f with N_tile, 16 or 32, as a compile-time constant.
-template <class F>
-void with_n_tile(const SsdPlan& plan, const F& f) {
-  if (plan.N_tile == 16)
-    f(std::integral_constant<int, 16>());
-  else
-    f(std::integral_constant<int, 32>());
-}
-
 // Calls f with P_tile as a compile-time constant.
 template <class F>
 void with_p_tile(const SsdPlan& plan, const F& f) {

@@ -24,7 +24,7 @@ struct ChunkDecays {
   __device__ __forceinline__ void set(const float (&raw)[2], const bool (&used)[2], float bias, float rate,
                                       int lane) {
 #pragma unroll
-    for (int r = 0; r < 2; ++r) dt[r] = used[r] ? softplus(raw[r] + bias) : 0.0f;
+    for (int r = 0; r < 2; ++r) dt[r] = used[r] ? softplus_fast(raw[r] + bias) : 0.0f;
     const float second = dt[1] * rate;
     log[1] = dt[0] * rate + second;
 #pragma unroll
@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(32 * kWarps, 3)
 #pragma unroll
       for (int m = 0; m < M; ++m) {
         uint32_t rows[4];
-        load_b_trans(rows, value + 16 * k * value_rows.pitch() + 16 * m, value_rows.pitch(), lane);
+        load_b_trans(rows, value + 16 * k * value_rows.pitch + 16 * m, value_rows.pitch, lane);
         a[m] = scaled_transpose(rows, row_scale);
       }
 #pragma unroll
@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(32 * kWarps, 3)
         const int column = 16 * (warp + kWarps * i);
         if (column >= N) continue;
         uint32_t b[4];
-        load_b_trans(b, key + 16 * k * key_rows.pitch() + column, key_rows.pitch(), lane);
+        load_b_trans(b, key + 16 * k * key_rows.pitch + column, key_rows.pitch, lane);
 #pragma unroll
         for (int m = 0; m < M; ++m) {
           mma(state[m][2 * i], a[m], b[0], b[1]);

@@ -13,7 +13,6 @@
 namespace hax::ops::cuda {
 
 constexpr int kPitchPad = 8;  // elements behind each row in shared memory: ldmatrix without bank conflicts
-constexpr int kFillers = 64;  // blocks that write the zeros behind the last sequence
 
 // Heads of blockIdx.x: those of one sequence lie side by side, and the fillers come last.
 struct WalkSpan {
@@ -37,63 +36,75 @@ struct WalkSpan {
 inline int walk_blocks(const SsdPlan& plan) {
   return plan.H / plan.heads * static_cast<int>(plan.layout.batch);
 }
+// Blocks that write the zeros behind the last sequence; as many as make whole clusters.
+inline __host__ __device__ int fillers(const SsdPlan& plan) { return 64 / plan.parts * plan.parts; }
 __device__ __forceinline__ int filler(const SsdPlan& plan) {
   return static_cast<int>(blockIdx.x) - plan.H / plan.heads * static_cast<int>(plan.layout.batch);
 }
 
-// By the fillers: zeros in all rows that are not in use.
+// By the fillers, a warp to a row: zeros in all rows that are not in use.
 __device__ __forceinline__ void zero_rows(const SsdPlan& plan, const Rows<bf16>& to, int columns) {
-  const int64_t used = plan.layout.cu_seqlens[plan.layout.batch];
   const bool wide = columns % 8 == 0 && to.stride % 8 == 0 && reinterpret_cast<uintptr_t>(to.data) % 16 == 0;
-  const int width = wide ? 8 : 1, vectors = columns / width;
-  const int64_t all = (plan.layout.rows - used) * vectors;
-  for (int64_t i = filler(plan) * blockDim.x + threadIdx.x; i < all; i += kFillers * blockDim.x) {
-    bf16* at = to.data + (used + i / vectors) * to.stride + i % vectors * width;
-    if (wide)
-      *reinterpret_cast<uint4*>(at) = make_uint4(0, 0, 0, 0);
-    else
-      *at = from_float<bf16>(0.0f);
+  const int64_t warps = blockDim.x / 32, first = filler(plan) * warps + threadIdx.x / 32;
+  for (int64_t row = plan.layout.cu_seqlens[plan.layout.batch] + first; row < plan.layout.rows;
+       row += fillers(plan) * warps) {
+    bf16* at = to.data + row * to.stride;
+    for (int i = threadIdx.x % 32; i < (wide ? columns / 8 : columns); i += 32) {
+      if (wide)
+        reinterpret_cast<uint4*>(at)[i] = make_uint4(0, 0, 0, 0);
+      else
+        at[i] = from_float<bf16>(0.0f);
+    }
   }
 }
 
-// Rows of `blocks` pieces of `columns` neighbours, each filled up to `padded` with zeros; `used` of
-// kWalkRows.
+// The copy of WalkRows whose rows are not read 16 bytes at a time.
+static __device__ __noinline__ void copy_singly(bf16* to, const bf16* data, int64_t stride, int pitch,
+                                                int blocks, int columns, int padded, int row, int length) {
+  const int width = blocks * padded;
+  for (int i = threadIdx.x; i < kWalkRows * width; i += blockDim.x) {
+    const int r = i / width, at = i - r * width, block = at / padded, inside = at - block * padded;
+    const bool real = row + r >= 0 && row + r < length && inside < columns;
+    to[r * pitch + at] = real ? data[(row + r) * stride + block * columns + inside] : from_float<bf16>(0.0f);
+  }
+}
+
+// Rows of `blocks` pieces of `columns` neighbours, each filled up to `padded` with zeros.
 struct WalkRows {
   const bf16* data;
   int64_t stride;
-  int blocks, columns, padded;
-  bool vectors;  // whether rows are read 16 bytes at a time
+  int blocks, columns, padded, pitch;
+  bool vectors;                 // whether rows are read 16 bytes at a time; then of this thread:
+  int first_row, column, rows;  // the first, and how many rows all threads read at once
 
-  __device__ __forceinline__ WalkRows(const Rows<const bf16>& rows, int64_t row, int column, int blocks,
+  __device__ __forceinline__ WalkRows(const Rows<const bf16>& from, int64_t row, int at, int blocks,
                                       int columns, int padded)
-      : data(rows.data + row * rows.stride + column),
-        stride(rows.stride),
+      : data(from.data + row * from.stride + at),
+        stride(from.stride),
         blocks(blocks),
         columns(columns),
         padded(padded),
-        vectors(columns == padded && stride % 8 == 0 && reinterpret_cast<uintptr_t>(data) % 16 == 0) {}
+        pitch(blocks * padded + kPitchPad),
+        vectors(columns == padded && stride % 8 == 0 && reinterpret_cast<uintptr_t>(data) % 16 == 0) {
+    const int per_row = blocks * padded / 8, thread = threadIdx.x;
+    rows = blockDim.x / per_row;
+    first_row = thread < rows * per_row ? thread / per_row : kWalkRows;
+    column = thread % per_row * 8;
+  }
 
-  static __device__ __forceinline__ bool in_range(int row, int length) { return row >= 0 && row < length; }
-  __device__ __forceinline__ int pitch() const { return blocks * padded + kPitchPad; }
+  static __device__ __forceinline__ bool in_range(int row, int length) {
+    return static_cast<unsigned>(row) < static_cast<unsigned>(length);
+  }
 
   // Rows [row, row + kWalkRows) without waiting; zeros for those below 0 and from `length` on.
   __device__ __forceinline__ void copy(bf16* to, int row, int length) const {
-    const int width = blocks * padded;
     if (vectors) {
-      const int per_row = width / 8;
-      for (int i = threadIdx.x; i < kWalkRows * per_row; i += blockDim.x) {
-        const int r = i / per_row, column = (i - r * per_row) * 8;
+      for (int r = first_row; r < kWalkRows; r += rows) {
         const bool real = in_range(row + r, length);
-        copy_async(to + r * pitch() + column, data + (real ? (row + r) * stride + column : 0), real);
+        copy_async(to + r * pitch + column, data + (real ? row + r : 0) * stride + column, real);
       }
-      return;
-    }
-    for (int i = threadIdx.x; i < kWalkRows * width; i += blockDim.x) {
-      const int r = i / width, column = i - r * width, block = column / padded,
-                inside = column - block * padded;
-      const bool real = in_range(row + r, length) && inside < columns;
-      to[r * pitch() + column] =
-          real ? data[(row + r) * stride + block * columns + inside] : from_float<bf16>(0.0f);
+    } else {
+      copy_singly(to, data, stride, pitch, blocks, columns, padded, row, length);
     }
   }
 };
@@ -104,7 +115,7 @@ struct StepDecays {
 
   // Rows that are not in use have dt 0.
   __device__ __forceinline__ void set(bf16 raw, float bias, float rate, bool used, int lane) {
-    dt = used ? softplus(to_float(raw) + bias) : 0.0f;
+    dt = used ? softplus_fast(to_float(raw) + bias) : 0.0f;
     log = dt * rate;
 #pragma unroll
     for (int step = 1; step < kStepRows; step *= 2) {
@@ -122,6 +133,15 @@ __device__ __forceinline__ void of_rows(float (&to)[2], float x, int lane) {
 __device__ __forceinline__ void of_columns(float (&to)[4], float x, int lane) {
 #pragma unroll
   for (int e = 0; e < 4; ++e) to[e] = __shfl_sync(0xffffffffu, x, lane % 4 * 2 + e % 2 + e / 2 * 8);
+}
+
+// to[0] and to[1] of column p; kWhole: no column lies behind the last.
+template <bool kWhole, class T>
+__device__ __forceinline__ void store_two(T* to, int p, int columns, float x, float y) {
+  if constexpr (kWhole)
+    store_pair(to, 0, 2, x, y);
+  else
+    store_pair(to - p, p, columns, x, y);
 }
 
 // An A of computed numbers, which rounding to bf16 would spoil: A = big + small.
@@ -179,10 +199,17 @@ struct StepStates {
     }
     if (lane == 0) decay[step] = exp2_fast(log);
   }
-  // In the order of `forward`; state: of rows g and g + 8 of P. f(step, low, high) gets what was left.
+  // In the order of the walk; state: of rows g and g + 8 of P. f(step, low, high) gets what was left.
   template <bool kForward, class F>
   __device__ __forceinline__ void carry(int tile, float (&state)[4], int lane, const F& f) {
     const int g = lane / 4, column = 8 * tile + lane % 4 * 2;
+    float4 more[kSteps];
+    float e[kSteps];
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      more[step] = added[step][tile][lane];
+      e[step] = decay[step];
+    }
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
       const int step = kForward ? i : kSteps - 1 - i;
@@ -190,21 +217,23 @@ struct StepStates {
       *reinterpret_cast<uint32_t*>(entering[step] + g * kPitch + column) = low;
       *reinterpret_cast<uint32_t*>(entering[step] + (g + 8) * kPitch + column) = high;
       f(step, low, high);
-      const float4 more = added[step][tile][lane];
-      const float e = decay[step];
-      state[0] = e * state[0] + more.x;
-      state[1] = e * state[1] + more.y;
-      state[2] = e * state[2] + more.z;
-      state[3] = e * state[3] + more.w;
+      state[0] = e[step] * state[0] + more[step].x;
+      state[1] = e[step] * state[1] + more[step].y;
+      state[2] = e[step] * state[2] + more[step].z;
+      state[3] = e[step] * state[3] + more[step].w;
     }
   }
 };
 
 // States kept for the backward pass: (ssd_walk_slots, H, N / 16, 32 lanes, 8), the B operand (k over P) of
-// two tiles of 8 columns of N.
+// two tiles of 8 columns of N. Steps of a head are this far apart, and the first one of the sequence is here.
 template <int N>
-__device__ __forceinline__ int64_t kept_state(const SsdPlan& plan, const WalkSpan& span, int step, int head) {
-  return ((span.first_state + step) * plan.H + head) * (16 * N);
+__device__ __forceinline__ int64_t kept_stride(const SsdPlan& plan) {
+  return static_cast<int64_t>(plan.H) * (16 * N);
+}
+template <int N>
+__device__ __forceinline__ int64_t first_kept(const SsdPlan& plan, const WalkSpan& span, int head) {
+  return (span.first_state * plan.H + head) * (16 * N);
 }
 
 }  // namespace hax::ops::cuda

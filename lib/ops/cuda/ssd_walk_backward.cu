@@ -6,15 +6,14 @@
 //   dC = (dM o L) B + e o (dy S^T)        dB = (dM o L)^T C + w o (dt x) dS^T
 //   da_t = sum over i >= t > j of (dM o M)_ij + sum over i >= t of own_i + sum over j < t of leaving_j
 //          + e_q <S, dS>,   own_i = e_i dy_i . (S C_i), leaving_j = w_j (dt x)_j . (dS B_j)
+#include "lib/ops/cuda/cluster.cuh"
 #include "lib/ops/cuda/column_sums.cuh"
-#include "lib/ops/cuda/ssd_sums.cuh"
 #include "lib/ops/cuda/ssd_walk.cuh"
 #include "lib/ops/cuda/warp.cuh"
 
 namespace hax::ops::cuda {
 namespace {
 
-constexpr int kHeads = 4;   // of a block, at most
 constexpr int kStages = 2;  // chunks in shared memory
 
 struct Stage {
@@ -35,6 +34,30 @@ struct RowSums {
 // The exchange of one head's states, and then, by step, its parts of dB and dC: tiles of 8 columns of N.
 template <int N>
 using Exchange = StepStates<N, N / 4>;
+
+// Sums of dB and dC over a block's heads, in the block that owns the tile: tiles of 8 columns are dealt to
+// the blocks of the cluster in turn.
+struct KeySums {
+  float4* data;  // (blocks summed, tiles owned, kSteps, 32)
+  int parts, owned;
+
+  static __host__ __device__ int owned_by_each(const SsdPlan& plan) {
+    return (plan.N_tile / 4 + plan.parts - 1) / plan.parts;
+  }
+  static int64_t bytes(const SsdPlan& plan) {
+    return plan.parts * owned_by_each(plan) * kSteps * 32 * static_cast<int64_t>(sizeof(float4));
+  }
+  __device__ __forceinline__ float4* at(int part, int tile, int step, int lane) const {
+    return data + ((part * owned + tile / parts) * kSteps + step) * 32 + lane;
+  }
+};
+
+__device__ __forceinline__ void add(float4& sum, const float4& more) {
+  sum.x += more.x;
+  sum.y += more.y;
+  sum.z += more.z;
+  sum.w += more.w;
+}
 
 // Lane t of a quad returns the quad's sum of values[t].
 __device__ __forceinline__ float quad_sums(const float (&values)[4], int lane) {
@@ -105,28 +128,25 @@ __device__ __forceinline__ float finish_rows(const RowSums& rows, const StepDeca
   }
   const float before = __shfl_sync(0xffffffffu, sum, (32 - row) % 32);
   const float da = sum + (row > 0 ? before : 0.0f) + rows.pairs[row] + through;
-  const float gradient = (da * A + rows.sums[row].z) * softplus_slope(decay.dt);
+  const float gradient = (da * A + rows.sums[row].z) * softplus_slope_fast(decay.dt);
   sums.dA += da * decay.dt;
   sums.dD += rows.sums[row].w;
   sums.dbias += gradient;
   return gradient;
 }
 
-// dB, dC: bf16, or float where several blocks share a group, which then leave (parts, rows, G * N).
-// by_sequence (batch, 3, H): dA, dD, ddt_bias.
-template <int N, class Out>
-__global__ void __launch_bounds__(128 * kHeads, 1)
+// The blocks of a group are a cluster. kWhole: P is 16 and the shape's N is N. by_sequence (batch, 3, H): dA,
+// dD, ddt_bias.
+template <int N, bool kWhole>
+__global__ void __launch_bounds__(128 * kWalkHeads, 1)
     walk_backward_kernel(SsdPlan plan, SsdInput<bf16> in, const bf16* __restrict__ states,
-                         Rows<const bf16> upstream, SsdGradient<bf16> out, Rows<Out> dB, Rows<Out> dC,
-                         float* __restrict__ by_sequence) {
+                         Rows<const bf16> upstream, SsdGradient<bf16> out, float* __restrict__ by_sequence) {
   extern __shared__ uint4 shared[];
   if (filler(plan) >= 0) {
     zero_rows(plan, out.dx, plan.H * plan.P);
     zero_rows(plan, {out.ddt, plan.H}, plan.H);
-    if constexpr (std::is_same_v<Out, bf16>) {
-      zero_rows(plan, dB, plan.G * plan.N);
-      zero_rows(plan, dC, plan.G * plan.N);
-    }
+    zero_rows(plan, out.dB, plan.G * plan.N);
+    zero_rows(plan, out.dC, plan.G * plan.N);
     return;
   }
   const WalkSpan span(plan);
@@ -138,12 +158,16 @@ __global__ void __launch_bounds__(128 * kHeads, 1)
   Exchange<N>* exchanges = reinterpret_cast<Exchange<N>*>(tiles + kStages * stage.elements());
   Exchange<N>& exchange = exchanges[head];
   RowSums* all_rows = reinterpret_cast<RowSums*>(exchanges + plan.heads);
+  const KeySums key_sums{reinterpret_cast<float4*>(all_rows + plan.heads * kSteps), plan.parts,
+                         KeySums::owned_by_each(plan)};
   RowSums& rows = all_rows[threadIdx.x / 32];
 
   const WalkRows x_rows(in.x, span.begin, span.first_head * plan.P, plan.heads, plan.P, 16);
   const WalkRows dy_rows(upstream, span.begin, span.first_head * plan.P, plan.heads, plan.P, 16);
   const WalkRows B_rows(in.B, span.begin, span.group * plan.N, 1, plan.N, N);
   const WalkRows C_rows(in.C, span.begin, span.group * plan.N, 1, plan.N, N);
+  const int64_t kept_apart = kept_stride<N>(plan);
+  const bf16* kept = states + first_kept<N>(plan, span, h) + lane * 8;
   const auto fetch = [&](int chunk) {
     bf16* to = tiles + chunk % kStages * stage.elements();
     x_rows.copy(to, chunk * kWalkRows, span.length);
@@ -152,16 +176,21 @@ __global__ void __launch_bounds__(128 * kHeads, 1)
     C_rows.copy(to + 2 * stage.rows + stage.keys, chunk * kWalkRows, span.length);
     const int step = chunk * kSteps + warp;
     const bool real = step * kStepRows < span.length;
-    const bf16* from = states + (real ? kept_state<N>(plan, span, step, h) + lane * 8 : 0);
+    const bf16* from = kept + (real ? step : 0) * kept_apart;
     bf16* own = to + 2 * (stage.rows + stage.keys) + (head * kSteps + warp) * 16 * N + lane * 8;
 #pragma unroll
     for (int k = 0; k < N / 16; ++k) copy_async(own + 256 * k, from + 256 * k, real);
   };
   const bf16* dt = in.dt.data + (span.begin + own_row) * in.dt.stride + h;
+  const int64_t dt_stride = kWalkRows * in.dt.stride;
   const auto raw_step = [&](int chunk) {
-    const int row = chunk * kWalkRows;
-    return row >= 0 && row + own_row < span.length ? dt[row * in.dt.stride] : from_float<bf16>(0.0f);
+    const bool used = chunk >= 0 && chunk * kWalkRows + own_row < span.length;
+    return used ? dt[chunk * dt_stride] : from_float<bf16>(0.0f);
   };
+  const int64_t group_row = span.begin + warp * kStepRows + g;  // of chunk 0
+  bf16* dx_at = out.dx.data + group_row * out.dx.stride + h * plan.P + 2 * t;
+  bf16* dB_at = out.dB.data + group_row * out.dB.stride + span.group * plan.N + 2 * t;
+  bf16* dC_at = out.dC.data + group_row * out.dC.stride + span.group * plan.N + 2 * t;
   const float bias = in.dt_bias[h], A = in.A[h], D = in.D[h];
 
   HeadSums head_sums;
@@ -169,18 +198,19 @@ __global__ void __launch_bounds__(128 * kHeads, 1)
   if (span.chunks() > 0) fetch(span.chunks() - 1);
   commit_copies();
   float dstate[4] = {};
+  if (plan.parts > 1) cluster_arrive();
   for (int chunk = span.chunks() - 1; chunk >= 0; --chunk) {
     wait_copies<0>();
     __syncthreads();
     if (chunk > 0) fetch(chunk - 1);
     commit_copies();
     const bf16* tile = tiles + chunk % kStages * stage.elements();
-    const bf16* x = tile + warp * kStepRows * x_rows.pitch() + head * 16;
+    const bf16* x = tile + warp * kStepRows * x_rows.pitch + head * 16;
     const bf16* dy = x + stage.rows;
-    const bf16* B = tile + 2 * stage.rows + warp * kStepRows * B_rows.pitch();
+    const bf16* B = tile + 2 * stage.rows + warp * kStepRows * B_rows.pitch;
     const bf16* C = B + stage.keys;
     const bf16* S = tile + 2 * (stage.rows + stage.keys) + (head * kSteps + warp) * 16 * N + lane * 8;
-    const int x_pitch = x_rows.pitch(), key_pitch = B_rows.pitch();
+    const int x_pitch = x_rows.pitch, key_pitch = B_rows.pitch;
     const int row = chunk * kWalkRows + warp * kStepRows;  // of the sequence
 
     StepDecays decay;
@@ -241,8 +271,8 @@ __global__ void __launch_bounds__(128 * kHeads, 1)
         const float L = reached ? exp2_fast(log_column[2 * half + e] - log_row[r]) : 0.0f;
         m[e] = BC[half][2 * r + e] * L;
         d[e] = dM[half][2 * r + e] * dt_row[r];
-        both[e] = r < half || g < 2 * t + e ? d[e] * m[e] : 0.0f;
         d[e] *= L;
+        both[e] = r < half || g < 2 * t + e ? d[e] * BC[half][2 * r + e] : 0.0f;
       }
       M.set(pair, m[0], m[1]);
       dBC.set(pair, d[0], d[1]);
@@ -285,12 +315,12 @@ __global__ void __launch_bounds__(128 * kHeads, 1)
       sums[r][3] = low(dy_now[r]) * low(x_now[r]) + high(dy_now[r]) * high(x_now[r]) +
                    low(dy_now[2 + r]) * low(x_now[2 + r]) + high(dy_now[2 + r]) * high(x_now[2 + r]);
       if (row + g + 8 * r < span.length) {
-        bf16* to = out.dx.data + (span.begin + row + g + 8 * r) * out.dx.stride + h * plan.P;
+        bf16* to = dx_at + (chunk * kWalkRows + 8 * r) * out.dx.stride;
 #pragma unroll
         for (int n = 0; n < 2; ++n) {
           const uint32_t own = dy_now[2 * n + r];
-          store_pair(to, 8 * n + 2 * t, plan.P, dt_row[r] * dxt[n][2 * r] + D * low(own),
-                     dt_row[r] * dxt[n][2 * r + 1] + D * high(own));
+          store_two<kWhole>(to + 8 * n, 8 * n + 2 * t, plan.P, dt_row[r] * dxt[n][2 * r] + D * low(own),
+                            dt_row[r] * dxt[n][2 * r + 1] + D * high(own));
         }
       }
     }
@@ -352,27 +382,41 @@ __global__ void __launch_bounds__(128 * kHeads, 1)
       out.ddt[(span.begin + row + lane) * plan.H + h] = from_float<bf16>(ddt);
     }
 
-    // The heads' parts of dB and dC, added in their order.
+    // Sums over the block's heads, in their order, to the blocks that own the tiles; there over the blocks.
     __syncthreads();
-    for (int i = threadIdx.x; i < kSteps * (N / 4) * 32; i += blockDim.x) {
-      const int at = i % 32, piece = i / 32 % (N / 4), step = i / 32 / (N / 4);
-      float4 sum = exchanges[0].added[step][piece][at];
-      for (int other = 1; other < plan.heads; ++other) {
-        const float4 more = exchanges[other].added[step][piece][at];
-        sum.x += more.x;
-        sum.y += more.y;
-        sum.z += more.z;
-        sum.w += more.w;
-      }
-      const Rows<Out>& to = piece < N / 8 ? dB : dC;
-      const int inner = chunk * kWalkRows + step * kStepRows + at / 4;
-      const int n = piece % (N / 8) * 8 + at % 4 * 2;
-      Out* first =
-          to.data + (span.part * plan.layout.rows + span.begin + inner) * to.stride + span.group * plan.N;
-      if (inner < span.length) store_pair(first, n, plan.N, sum.x, sum.y);
-      if (inner + 8 < span.length) store_pair(first + 8 * to.stride, n, plan.N, sum.z, sum.w);
+    if (plan.parts > 1) cluster_wait();  // for the sums before to be read
+    const auto pieces = [&](const auto& f) {
+      for (int piece = head; piece < N / 4; piece += plan.heads) f(piece);
+    };
+    pieces([&](int piece) {
+      float4 sum = exchanges[0].added[warp][piece][lane];
+      for (int i = 1; i < plan.heads; ++i) add(sum, exchanges[i].added[warp][piece][lane]);
+      float4* place = key_sums.at(span.part, piece, warp, lane);
+      if (plan.parts == 1)
+        *place = sum;
+      else
+        store_in_block(piece % plan.parts, place, sum);
+    });
+    if (plan.parts > 1) {
+      cluster_arrive();
+      cluster_wait();
     }
+    pieces([&](int piece) {
+      if (piece % plan.parts != span.part) return;
+      float4 sum = *key_sums.at(0, piece, warp, lane);
+      for (int i = 1; i < plan.parts; ++i) add(sum, *key_sums.at(i, piece, warp, lane));
+      const bool is_dB = piece < N / 8;
+      const int64_t stride = is_dB ? out.dB.stride : out.dC.stride;
+      const int column = piece % (N / 8) * 8;
+      bf16* to = (is_dB ? dB_at : dC_at) + chunk * kWalkRows * stride + column;
+      if (row + g < span.length) store_two<kWhole>(to, column + 2 * t, plan.N, sum.x, sum.y);
+      if (row + g + 8 < span.length) {
+        store_two<kWhole>(to + 8 * stride, column + 2 * t, plan.N, sum.z, sum.w);
+      }
+    });
+    if (plan.parts > 1) cluster_arrive();
   }
+  if (plan.parts > 1) cluster_wait();
   // The rows' lanes of a head, then its warps in their order.
   if (lane >= kStepRows) head_sums = HeadSums();
   const float totals[3] = {warp_sum(head_sums.dA), warp_sum(head_sums.dD), warp_sum(head_sums.dbias)};
@@ -388,39 +432,29 @@ __global__ void __launch_bounds__(128 * kHeads, 1)
   }
 }
 
-struct Scratch {
-  explicit Scratch(const SsdPlan& plan)
-      : key_parts(plan.layout.batch * 3 * plan.H * 4 + 15 & ~15LL),
-        bytes(key_parts + ssd_key_parts_bytes(plan)) {}
-  int64_t key_parts, bytes;
-};
-
 }  // namespace
 
 int64_t ssd_walk_backward_scratch_bytes(const Layout& layout, const SsdShape& shape) {
-  return Scratch(ssd_walk_plan(layout, shape, kHeads)).bytes;
+  return layout.batch * 3 * shape.H * static_cast<int64_t>(sizeof(float));
 }
 
 void ssd_walk_backward(const Layout& layout, const SsdShape& shape, const SsdInput<bf16>& in,
                        const bf16* states, Rows<const bf16> dy, const SsdGradient<bf16>& out, void* scratch,
                        cudaStream_t stream) {
-  const SsdPlan plan = ssd_walk_plan(layout, shape, kHeads);
+  const SsdPlan plan = ssd_walk_plan(layout, shape, kWalkHeads);
   float* by_sequence = static_cast<float*>(scratch);
-  float* key_parts = reinterpret_cast<float*>(static_cast<char*>(scratch) + Scratch(plan).key_parts);
-  with_n_tile(plan, [&](auto N) {
+  with_walk_tiles(plan, [&](auto N, auto whole) {
     constexpr int kN = decltype(N)::value;
-    const auto bytes = static_cast<int>(kStages * Stage(plan).elements() * sizeof(bf16) +
-                                        plan.heads * (sizeof(Exchange<kN>) + kSteps * sizeof(RowSums)));
-    with_key_gradients<bf16>(plan, out, key_parts, [&](auto dB, auto dC) {
-      const auto kernel = walk_backward_kernel<kN, std::decay_t<decltype(*dB.data)>>;
-      allow_shared_memory(kernel, bytes);
-      kernel<<<walk_blocks(plan) + kFillers, 128 * plan.heads, bytes, stream>>>(plan, in, states, dy, out, dB,
-                                                                                dC, by_sequence);
-    });
+    const auto kernel = walk_backward_kernel<kN, decltype(whole)::value>;
+    const int64_t bytes = kStages * Stage(plan).elements() * sizeof(bf16) +
+                          plan.heads * (sizeof(Exchange<kN>) + kSteps * sizeof(RowSums)) +
+                          KeySums::bytes(plan);
+    allow_shared_memory(kernel, bytes);
+    launch_clusters(kernel, plan.parts, walk_blocks(plan) + fillers(plan), 128 * plan.heads, bytes, stream,
+                    plan, in, states, dy, out, by_sequence);
   });
   check_launch("ssd_walk_backward", plan.text());
   column_sums("ssd_walk_backward's sums by head", by_sequence, layout.batch, 3 * plan.H, out.by_head, stream);
-  sum_key_parts(plan, key_parts, out, stream);
 }
 
 }  // namespace hax::ops::cuda

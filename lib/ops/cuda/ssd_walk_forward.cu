@@ -15,7 +15,8 @@ struct Stage {
   __host__ __device__ int elements() const { return x + 2 * keys; }
 };
 
-template <int N>
+// kWhole: P is 16 and the shape's N is N.
+template <int N, bool kWhole>
 __global__ void __launch_bounds__(128 * kHeads, 2)
     walk_forward_kernel(SsdPlan plan, SsdInput<bf16> in, bf16* __restrict__ y, bf16* __restrict__ states) {
   extern __shared__ uint4 shared[];
@@ -44,11 +45,14 @@ __global__ void __launch_bounds__(128 * kHeads, 2)
     commit_copies();
   };
   const bf16* dt = in.dt.data + (span.begin + own_row) * in.dt.stride + h;
+  const int64_t dt_stride = kWalkRows * in.dt.stride;
   const auto raw_step = [&](int chunk) {
-    const int row = chunk * kWalkRows;
-    return row + own_row < span.length ? dt[row * in.dt.stride] : from_float<bf16>(0.0f);
+    return chunk * kWalkRows + own_row < span.length ? dt[chunk * dt_stride] : from_float<bf16>(0.0f);
   };
   const float bias = in.dt_bias[h], rate = in.A[h] * kLog2E, D = in.D[h];
+  const int64_t y_stride = static_cast<int64_t>(plan.H) * plan.P, kept = kept_stride<N>(plan);
+  bf16* y_at = y + (span.begin + warp * kStepRows + g) * y_stride + h * plan.P + 2 * t;
+  bf16* state_at = states + first_kept<N>(plan, span, h) + warp / 2 * 256 + lane * 8 + warp % 2 * 4;
 
   fetch(0);
   fetch(1);
@@ -58,9 +62,8 @@ __global__ void __launch_bounds__(128 * kHeads, 2)
     wait_copies<1>();
     __syncthreads();
     fetch(chunk + 2);
-    const bf16* x =
-        tiles + chunk % kStages * stage.elements() + warp * kStepRows * x_rows.pitch() + head * 16;
-    const bf16* B = tiles + chunk % kStages * stage.elements() + stage.x + warp * kStepRows * B_rows.pitch();
+    const bf16* x = tiles + chunk % kStages * stage.elements() + warp * kStepRows * x_rows.pitch + head * 16;
+    const bf16* B = tiles + chunk % kStages * stage.elements() + stage.x + warp * kStepRows * B_rows.pitch;
     const bf16* C = B + stage.keys;
     const int row = chunk * kWalkRows + warp * kStepRows;  // of the sequence
 
@@ -68,21 +71,21 @@ __global__ void __launch_bounds__(128 * kHeads, 2)
     decay.set(raw, bias, rate, chunk * kWalkRows + own_row < span.length, lane);
     raw = raw_step(chunk + 1);
     const float last = __shfl_sync(0xffffffffu, decay.log, kStepRows - 1);
-    float log_row[2], log_column[4], dt_column[4], scale[4];
+    // The decay from row j on, times dt_j, is exp2(- from_j): the infinity of dt_j = 0 makes it 0.
+    float log_row[2], from[4], scale[4];
     of_rows(log_row, decay.log, lane);
-    of_columns(log_column, decay.log, lane);
-    of_columns(dt_column, decay.dt, lane);
+    of_columns(from, decay.log - log2_fast(decay.dt), lane);
 #pragma unroll
-    for (int e = 0; e < 4; ++e) scale[e] = exp2_fast(last - log_column[e]) * dt_column[e];
+    for (int e = 0; e < 4; ++e) scale[e] = exp2_fast(last - from[e]);
 
     uint32_t x_turned[4], C_rows_now[N / 16][4];
-    load_b_trans(x_turned, x, x_rows.pitch(), lane);
+    load_b_trans(x_turned, x, x_rows.pitch, lane);
     float added[N / 8][4] = {}, CB[2][4] = {};
     const WidePair scaled_x = scaled_transpose(x_turned, scale);
 #pragma unroll
     for (int k = 0; k < N / 16; ++k) {
       uint32_t b[4];
-      load_b_trans(b, B + 16 * k, B_rows.pitch(), lane);
+      load_b_trans(b, B + 16 * k, B_rows.pitch, lane);
       mma(added[2 * k], scaled_x, b[0], b[1]);
       mma(added[2 * k + 1], scaled_x, b[2], b[3]);
     }
@@ -90,8 +93,8 @@ __global__ void __launch_bounds__(128 * kHeads, 2)
 #pragma unroll
     for (int k = 0; k < N / 16; ++k) {
       uint32_t b[4];
-      load_a(C_rows_now[k], C + 16 * k, C_rows.pitch(), lane);
-      load_a(b, B + 16 * k, B_rows.pitch(), lane);
+      load_a(C_rows_now[k], C + 16 * k, C_rows.pitch, lane);
+      load_a(b, B + 16 * k, B_rows.pitch, lane);
       mma(CB[0], C_rows_now[k], b[0], b[2]);
       mma(CB[1], C_rows_now[k], b[1], b[3]);
     }
@@ -108,7 +111,7 @@ __global__ void __launch_bounds__(128 * kHeads, 2)
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const bool reached = tile < r || 2 * t + e <= g;
-        const float L = exp2_fast(log_row[r] - log_column[2 * tile + e]) * dt_column[2 * tile + e];
+        const float L = exp2_fast(log_row[r] - from[2 * tile + e]);  // times dt
         m[e] = reached ? CB[tile][2 * r + e] * L : 0.0f;
       }
       M.set(pair, m[0], m[1]);
@@ -120,10 +123,8 @@ __global__ void __launch_bounds__(128 * kHeads, 2)
     head_barrier(head);
     if (8 * warp < N) {
       exchange.template carry<true>(warp, state, lane, [&](int step, uint32_t low, uint32_t high) {
-        const int index = chunk * kSteps + step;
-        if (index * kStepRows >= span.length) return;
-        bf16* to = states + kept_state<N>(plan, span, index, h) + warp / 2 * 256 + lane * 8 + warp % 2 * 4;
-        *reinterpret_cast<uint2*>(to) = make_uint2(transposed(low), transposed(high));
+        if (chunk * kWalkRows + step * kStepRows >= span.length) return;
+        *reinterpret_cast<uint2*>(state_at + step * kept) = make_uint2(transposed(low), transposed(high));
       });
     }
     head_barrier(head);
@@ -136,18 +137,18 @@ __global__ void __launch_bounds__(128 * kHeads, 2)
     }
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      const int inner = g + 8 * r;
-      if (row + inner >= span.length) continue;
+      if (row + g + 8 * r >= span.length) continue;
       const float e = exp2_fast(log_row[r]);
-      bf16* to = y + ((span.begin + row + inner) * plan.H + h) * plan.P;
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
-        const int p = 8 * n + 2 * t;
-        const bf16* own = x + inner * x_rows.pitch() + p;
-        store_pair(to, p, plan.P, inside[n][2 * r] + e * carried[n][2 * r] + D * to_float(own[0]),
-                   inside[n][2 * r + 1] + e * carried[n][2 * r + 1] + D * to_float(own[1]));
+        const float2 own = load_pair(x + (g + 8 * r) * x_rows.pitch + 8 * n + 2 * t);
+        store_two<kWhole>(y_at + 8 * r * y_stride + 8 * n, 8 * n + 2 * t, plan.P,
+                          inside[n][2 * r] + e * carried[n][2 * r] + D * own.x,
+                          inside[n][2 * r + 1] + e * carried[n][2 * r + 1] + D * own.y);
       }
     }
+    y_at += kWalkRows * y_stride;
+    state_at += kSteps * kept;
   }
 }
 
@@ -156,13 +157,13 @@ __global__ void __launch_bounds__(128 * kHeads, 2)
 void ssd_walk_forward(const Layout& layout, const SsdShape& shape, const SsdInput<bf16>& in, bf16* y,
                       bf16* states, cudaStream_t stream) {
   const SsdPlan plan = ssd_walk_plan(layout, shape, kHeads);
-  with_n_tile(plan, [&](auto N) {
+  with_walk_tiles(plan, [&](auto N, auto whole) {
     constexpr int kN = decltype(N)::value;
-    const auto kernel = walk_forward_kernel<kN>;
+    const auto kernel = walk_forward_kernel<kN, decltype(whole)::value>;
     const auto bytes = static_cast<int>(kStages * Stage(plan).elements() * sizeof(bf16) +
                                         plan.heads * sizeof(StepStates<kN>));
     allow_shared_memory(kernel, bytes);
-    kernel<<<walk_blocks(plan) + kFillers, 128 * plan.heads, bytes, stream>>>(plan, in, y, states);
+    kernel<<<walk_blocks(plan) + fillers(plan), 128 * plan.heads, bytes, stream>>>(plan, in, y, states);
   });
   check_launch("ssd_walk_forward", plan.text());
 }
