@@ -61,11 +61,19 @@ __global__ void __launch_bounds__(32 * kWarps, 3)
   const WalkRows key_rows(key_source, begin, h / (plan.H / plan.G) * plan.N, 1, plan.N, N);
   const auto chunk_of = [&](int step) { return kForward ? first + step : last - step; };
   const auto row_of = [&](int step) { return static_cast<int>(chunk_of(step) * kWalkRows - begin); };
+  const bool vectors = value_rows.vectors && key_rows.vectors;
+  const auto copy = [&](int step, auto by_vectors) {
+    constexpr bool kVectors = decltype(by_vectors)::value;
+    bf16* to = tiles + step % kStages * (stage.rows + stage.keys);
+    value_rows.copy<kVectors>(to, row_of(step), length);
+    key_rows.copy<kVectors>(to + stage.rows, row_of(step), length);
+  };
   const auto fetch = [&](int step) {
     if (step < steps) {
-      bf16* to = tiles + step % kStages * (stage.rows + stage.keys);
-      value_rows.copy(to, row_of(step), length);
-      key_rows.copy(to + stage.rows, row_of(step), length);
+      if (vectors)
+        copy(step, std::true_type());
+      else
+        copy(step, std::false_type());
     }
     commit_copies();
   };

@@ -96,9 +96,11 @@ struct WalkRows {
     return static_cast<unsigned>(row) < static_cast<unsigned>(length);
   }
 
-  // Rows [row, row + kWalkRows) without waiting; zeros for those below 0 and from `length` on.
+  // Rows [row, row + kWalkRows) without waiting; zeros for those below 0 and from `length` on. kVectors: 16
+  // bytes at a time.
+  template <bool kVectors>
   __device__ __forceinline__ void copy(bf16* to, int row, int length) const {
-    if (vectors) {
+    if constexpr (kVectors) {
       for (int r = first_row; r < kWalkRows; r += rows) {
         const bool real = in_range(row + r, length);
         copy_async(to + r * pitch + column, data + (real ? row + r : 0) * stride + column, real);

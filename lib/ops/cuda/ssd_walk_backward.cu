@@ -35,11 +35,11 @@ struct RowSums {
 template <int N>
 using Exchange = StepStates<N, N / 4>;
 
-// Sums of dB and dC over a block's heads, in the block that owns the tile: tiles of 8 columns are dealt to
-// the blocks of the cluster in turn.
+// Sums of dB and dC over a block's heads, in the block of the cluster that owns the tile of 8 columns: tiles
+// are dealt to the blocks in turn.
 struct KeySums {
   float4* data;  // (blocks summed, tiles owned, kSteps, 32)
-  int parts, owned;
+  int owned;
 
   static __host__ __device__ int owned_by_each(const SsdPlan& plan) {
     return (plan.N_tile / 4 + plan.parts - 1) / plan.parts;
@@ -47,8 +47,9 @@ struct KeySums {
   static int64_t bytes(const SsdPlan& plan) {
     return plan.parts * owned_by_each(plan) * kSteps * 32 * static_cast<int64_t>(sizeof(float4));
   }
-  __device__ __forceinline__ float4* at(int part, int tile, int step, int lane) const {
-    return data + ((part * owned + tile / parts) * kSteps + step) * 32 + lane;
+  // index: of the tile among its owner's.
+  __device__ __forceinline__ float4* at(int part, int index, int step, int lane) const {
+    return data + ((part * owned + index) * kSteps + step) * 32 + lane;
   }
 };
 
@@ -158,8 +159,11 @@ __global__ void __launch_bounds__(128 * kWalkHeads, 1)
   Exchange<N>* exchanges = reinterpret_cast<Exchange<N>*>(tiles + kStages * stage.elements());
   Exchange<N>& exchange = exchanges[head];
   RowSums* all_rows = reinterpret_cast<RowSums*>(exchanges + plan.heads);
-  const KeySums key_sums{reinterpret_cast<float4*>(all_rows + plan.heads * kSteps), plan.parts,
+  const KeySums key_sums{reinterpret_cast<float4*>(all_rows + plan.heads * kSteps),
                          KeySums::owned_by_each(plan)};
+  int2* owners = reinterpret_cast<int2*>(key_sums.at(plan.parts, 0, 0, 0));  // by tile: block, index there
+  if (threadIdx.x < N / 4)
+    owners[threadIdx.x] = make_int2(threadIdx.x % plan.parts, threadIdx.x / plan.parts);
   RowSums& rows = all_rows[threadIdx.x / 32];
 
   const WalkRows x_rows(in.x, span.begin, span.first_head * plan.P, plan.heads, plan.P, 16);
@@ -168,18 +172,27 @@ __global__ void __launch_bounds__(128 * kWalkHeads, 1)
   const WalkRows C_rows(in.C, span.begin, span.group * plan.N, 1, plan.N, N);
   const int64_t kept_apart = kept_stride<N>(plan);
   const bf16* kept = states + first_kept<N>(plan, span, h) + lane * 8;
-  const auto fetch = [&](int chunk) {
+  const bool vectors = x_rows.vectors && dy_rows.vectors && B_rows.vectors && C_rows.vectors;
+  const auto copy = [&](int chunk, auto by_vectors) {
+    constexpr bool kVectors = decltype(by_vectors)::value;
     bf16* to = tiles + chunk % kStages * stage.elements();
-    x_rows.copy(to, chunk * kWalkRows, span.length);
-    dy_rows.copy(to + stage.rows, chunk * kWalkRows, span.length);
-    B_rows.copy(to + 2 * stage.rows, chunk * kWalkRows, span.length);
-    C_rows.copy(to + 2 * stage.rows + stage.keys, chunk * kWalkRows, span.length);
+    x_rows.copy<kVectors>(to, chunk * kWalkRows, span.length);
+    dy_rows.copy<kVectors>(to + stage.rows, chunk * kWalkRows, span.length);
+    B_rows.copy<kVectors>(to + 2 * stage.rows, chunk * kWalkRows, span.length);
+    C_rows.copy<kVectors>(to + 2 * stage.rows + stage.keys, chunk * kWalkRows, span.length);
+  };
+  const auto fetch = [&](int chunk) {
+    if (vectors)
+      copy(chunk, std::true_type());
+    else
+      copy(chunk, std::false_type());
     const int step = chunk * kSteps + warp;
     const bool real = step * kStepRows < span.length;
     const bf16* from = kept + (real ? step : 0) * kept_apart;
-    bf16* own = to + 2 * (stage.rows + stage.keys) + (head * kSteps + warp) * 16 * N + lane * 8;
+    bf16* to = tiles + chunk % kStages * stage.elements() + 2 * (stage.rows + stage.keys) +
+               (head * kSteps + warp) * 16 * N + lane * 8;
 #pragma unroll
-    for (int k = 0; k < N / 16; ++k) copy_async(own + 256 * k, from + 256 * k, real);
+    for (int k = 0; k < N / 16; ++k) copy_async(to + 256 * k, from + 256 * k, real);
   };
   const bf16* dt = in.dt.data + (span.begin + own_row) * in.dt.stride + h;
   const int64_t dt_stride = kWalkRows * in.dt.stride;
@@ -385,35 +398,38 @@ __global__ void __launch_bounds__(128 * kWalkHeads, 1)
     // Sums over the block's heads, in their order, to the blocks that own the tiles; there over the blocks.
     __syncthreads();
     if (plan.parts > 1) cluster_wait();  // for the sums before to be read
-    const auto pieces = [&](const auto& f) {
-      for (int piece = head; piece < N / 4; piece += plan.heads) f(piece);
-    };
-    pieces([&](int piece) {
-      float4 sum = exchanges[0].added[warp][piece][lane];
-      for (int i = 1; i < plan.heads; ++i) add(sum, exchanges[i].added[warp][piece][lane]);
-      float4* place = key_sums.at(span.part, piece, warp, lane);
+    for (int key_tile = head; key_tile < N / 4; key_tile += plan.heads) {
+      float4 sum = exchanges[0].added[warp][key_tile][lane];
+#pragma unroll
+      for (int i = 1; i < kWalkHeads; ++i) {
+        if (i < plan.heads) add(sum, exchanges[i].added[warp][key_tile][lane]);
+      }
+      const int2 owner = owners[key_tile];
+      float4* place = key_sums.at(span.part, owner.y, warp, lane);
       if (plan.parts == 1)
         *place = sum;
       else
-        store_in_block(piece % plan.parts, place, sum);
-    });
+        store_in_block(owner.x, place, sum);
+    }
     if (plan.parts > 1) {
       cluster_arrive();
       cluster_wait();
     }
-    pieces([&](int piece) {
-      if (piece % plan.parts != span.part) return;
-      float4 sum = *key_sums.at(0, piece, warp, lane);
-      for (int i = 1; i < plan.parts; ++i) add(sum, *key_sums.at(i, piece, warp, lane));
-      const bool is_dB = piece < N / 8;
+    for (int key_tile = head; key_tile < N / 4; key_tile += plan.heads) {
+      const int2 owner = owners[key_tile];
+      if (owner.x != span.part) continue;
+      float4 sum = *key_sums.at(0, owner.y, warp, lane);
+#pragma unroll 1
+      for (int i = 1; i < plan.parts; ++i) add(sum, *key_sums.at(i, owner.y, warp, lane));
+      const bool is_dB = key_tile < N / 8;
       const int64_t stride = is_dB ? out.dB.stride : out.dC.stride;
-      const int column = piece % (N / 8) * 8;
+      const int column = key_tile % (N / 8) * 8;
       bf16* to = (is_dB ? dB_at : dC_at) + chunk * kWalkRows * stride + column;
       if (row + g < span.length) store_two<kWhole>(to, column + 2 * t, plan.N, sum.x, sum.y);
       if (row + g + 8 < span.length) {
         store_two<kWhole>(to + 8 * stride, column + 2 * t, plan.N, sum.z, sum.w);
       }
-    });
+    }
     if (plan.parts > 1) cluster_arrive();
   }
   if (plan.parts > 1) cluster_wait();
@@ -448,7 +464,7 @@ void ssd_walk_backward(const Layout& layout, const SsdShape& shape, const SsdInp
     const auto kernel = walk_backward_kernel<kN, decltype(whole)::value>;
     const int64_t bytes = kStages * Stage(plan).elements() * sizeof(bf16) +
                           plan.heads * (sizeof(Exchange<kN>) + kSteps * sizeof(RowSums)) +
-                          KeySums::bytes(plan);
+                          KeySums::bytes(plan) + kN / 4 * sizeof(int2);
     allow_shared_memory(kernel, bytes);
     launch_clusters(kernel, plan.parts, walk_blocks(plan) + fillers(plan), 128 * plan.heads, bytes, stream,
                     plan, in, states, dy, out, by_sequence);

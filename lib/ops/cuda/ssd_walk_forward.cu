@@ -35,12 +35,20 @@ __global__ void __launch_bounds__(128 * kHeads, 2)
   const WalkRows x_rows(in.x, span.begin, span.first_head * plan.P, plan.heads, plan.P, 16);
   const WalkRows B_rows(in.B, span.begin, span.group * plan.N, 1, plan.N, N);
   const WalkRows C_rows(in.C, span.begin, span.group * plan.N, 1, plan.N, N);
-  const auto fetch = [&](int chunk) {
+  const bool vectors = x_rows.vectors && B_rows.vectors && C_rows.vectors;
+  const auto copy = [&](int chunk, auto by_vectors) {
+    constexpr bool kVectors = decltype(by_vectors)::value;
     bf16* to = tiles + chunk % kStages * stage.elements();
+    x_rows.copy<kVectors>(to, chunk * kWalkRows, span.length);
+    B_rows.copy<kVectors>(to + stage.x, chunk * kWalkRows, span.length);
+    C_rows.copy<kVectors>(to + stage.x + stage.keys, chunk * kWalkRows, span.length);
+  };
+  const auto fetch = [&](int chunk) {
     if (chunk < span.chunks()) {
-      x_rows.copy(to, chunk * kWalkRows, span.length);
-      B_rows.copy(to + stage.x, chunk * kWalkRows, span.length);
-      C_rows.copy(to + stage.x + stage.keys, chunk * kWalkRows, span.length);
+      if (vectors)
+        copy(chunk, std::true_type());
+      else
+        copy(chunk, std::false_type());
     }
     commit_copies();
   };
