@@ -19,9 +19,9 @@ __device__ __forceinline__ void copy_rows(T* to, const T* from, int64_t stride, 
   constexpr int kVector = 16 / sizeof(T);
   const int width = blocks * padded, to_stride = width + kPad;
   if (columns == padded && stride % kVector == 0 && reinterpret_cast<uintptr_t>(from) % 16 == 0) {
-    const int vectors = width / kVector;
-    for (int i = threadIdx.x; i < rows * vectors; i += blockDim.x) {
-      const int row = i / vectors, column = (i - row * vectors) * kVector;
+    const int vectors = width / kVector, together = blockDim.x / vectors, thread = threadIdx.x;
+    const int column = thread % vectors * kVector;
+    for (int row = thread < together * vectors ? thread / vectors : rows; row < rows; row += together) {
       copy_async(to + row * to_stride + column, from + (row < used ? row * stride + column : 0), row < used);
     }
     return;

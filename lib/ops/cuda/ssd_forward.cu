@@ -6,9 +6,10 @@
 namespace hax::ops::cuda {
 namespace {
 
-// Four warps of 16 rows each. The products C_i . B_j of a warp's rows stay in registers for all heads.
+// One or two sets of four warps, which have 16 rows each of every (second) head. The products C_i . B_j of a
+// warp's rows stay in registers for all heads.
 template <class T, int P>
-__global__ void __launch_bounds__(128, sizeof(T) == 2 && P == 16 ? 5 : 1)
+__global__ void __launch_bounds__(256, sizeof(T) == 2 ? 2 : 1)
     output_kernel(SsdPlan plan, SsdInput<T> in, const T* __restrict__ states, T* __restrict__ y) {
   extern __shared__ uint4 shared[];
   const ChunkSpan span = chunk_span(plan.layout, blockIdx.x);
@@ -18,14 +19,8 @@ __global__ void __launch_bounds__(128, sizeof(T) == 2 && P == 16 ? 5 : 1)
   T* C = reinterpret_cast<T*>(shared);
   T* B = C + kChunk * key_stride;
   T* x = B + kChunk * key_stride;
-  T* state = x + kChunk * x_stride;  // of two heads in turn
-  Decays* decays = reinterpret_cast<Decays*>(state + 2 * P * key_stride);
-  const auto fetch_state = [&](int i) {
-    if (i < plan.heads && span.entered() > 0) {
-      copy_state(state + i % 2 * P * key_stride, plan, states, blockIdx.x, first_head + i);
-    }
-    commit_copies();
-  };
+  T* S = x + kChunk * x_stride;
+  Decays* decays = reinterpret_cast<Decays*>(S + plan.heads * P * key_stride);
   if (span.used > 0) {
     copy_rows(C, in.C.data + span.begin * in.C.stride + group * plan.N, in.C.stride, kChunk, span.used, 1,
               plan.N, N);
@@ -35,12 +30,16 @@ __global__ void __launch_bounds__(128, sizeof(T) == 2 && P == 16 ? 5 : 1)
   copy_rows(x, in.x.data + span.begin * in.x.stride + first_head * plan.P, in.x.stride, kChunk, span.used,
             plan.heads, plan.P, P);
   commit_copies();
-  fetch_state(0);
+  for (int i = 0; span.entered() > 0 && i < plan.heads; ++i) {
+    copy_state(S + i * P * key_stride, plan, states, blockIdx.x, first_head + i);
+  }
+  commit_copies();
   set_all_decays(decays, plan, in, span, first_head);
   wait_copies<1>();
   __syncthreads();
 
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, g = lane / 4, t = lane % 4;
+  const int sets = blockDim.x / 128;
   const int rows[2] = {16 * warp + g, 16 * warp + g + 8};
   const int first[2] = {span.first(rows[0]), span.first(rows[1])};
   const bool in_use = 16 * warp < span.used;
@@ -54,15 +53,14 @@ __global__ void __launch_bounds__(128, sizeof(T) == 2 && P == 16 ? 5 : 1)
       }
     }
   }
-  for (int i = 0; i < plan.heads; ++i) {
+  wait_copies<0>();
+  __syncthreads();
+  for (int i = threadIdx.x / 128; i < plan.heads; i += sets) {
     const Decays& decay = decays[i];
     const int h = first_head + i;
-    wait_copies<0>();
-    __syncthreads();
-    fetch_state(i + 1);
     float sum[P / 8][4] = {};
     if (16 * warp < span.entered()) {
-      const T* own = state + i % 2 * P * key_stride;
+      const T* own = S + i * P * key_stride;
       for (int k = 0; k < N; k += 16) {
         const OperandA<T> a = load_a(C + 16 * warp * key_stride + k, key_stride, lane);
 #pragma unroll
@@ -144,12 +142,13 @@ void ssd_forward(const Layout& layout, const SsdShape& shape, const SsdInput<T>&
   const SsdPlan plan = ssd_plan_of<T>(layout, shape);
   ssd_carry<T, SsdDirection::forward>(plan, in, in.x, static_cast<float*>(scratch), states, stream);
   const int64_t elements = kChunk * (2 * (plan.N_tile + kPad) + plan.heads * plan.P_tile + kPad) +
-                           2 * plan.P_tile * (plan.N_tile + kPad);
+                           plan.heads * plan.P_tile * (plan.N_tile + kPad);
   const int64_t bytes = elements * sizeof(T) + plan.heads * sizeof(Decays);
+  const int threads = plan.heads > 1 ? 256 : 128;
   with_p_tile(plan, [&](auto P) {
     const auto kernel = output_kernel<T, decltype(P)::value>;
     allow_shared_memory(kernel, bytes);
-    kernel<<<plan.grid(), 128, bytes, stream>>>(plan, in, states, y);
+    kernel<<<plan.grid(), threads, bytes, stream>>>(plan, in, states, y);
   });
   check_launch("ssd_forward", plan.text());
 }
