@@ -9,12 +9,6 @@
 
 namespace hax::ops::cuda {
 
-__device__ __forceinline__ int cluster_rank() {
-  uint32_t rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return static_cast<int>(rank);
-}
-
 // All threads of the cluster arrive; what they wrote before is seen by those that waited. No thread arrives
 // again before it has waited.
 __device__ __forceinline__ void cluster_arrive() {
@@ -35,20 +29,21 @@ __device__ __forceinline__ void store_in_block(int rank, float4* place, float4 v
                : "memory");
 }
 
-// kernel<<<blocks, threads, bytes, stream>>>(arguments...) in clusters of `size` blocks.
+// kernel<<<blocks, threads, bytes, stream>>>(arguments...) in clusters of these sizes.
 template <class... Parameters, class... Arguments>
-void launch_clusters(void (*kernel)(Parameters...), int size, unsigned blocks, unsigned threads, size_t bytes,
+void launch_clusters(void (*kernel)(Parameters...), dim3 cluster, dim3 blocks, unsigned threads, size_t bytes,
                      cudaStream_t stream, const Arguments&... arguments) {
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(blocks);
+  config.gridDim = blocks;
   config.blockDim = dim3(threads);
   config.dynamicSmemBytes = bytes;
   config.stream = stream;
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = static_cast<unsigned>(size);
-  cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-  config.attrs = &cluster;
+  cudaLaunchAttribute size{};
+  size.id = cudaLaunchAttributeClusterDimension;
+  size.val.clusterDim.x = cluster.x;
+  size.val.clusterDim.y = cluster.y;
+  size.val.clusterDim.z = cluster.z;
+  config.attrs = &size;
   config.numAttrs = 1;
   cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
 }

@@ -15,7 +15,8 @@ struct SsdPlan {
   int P_tile;  // 16, 32 or 64
   int N_tile;  // a multiple of 16
   int heads;   // of a block
-  int parts;   // blocks that share a group
+  int parts;   // blocks that share a group, or clusters of them
+  int cluster = 1;
   int64_t chunks;
 
   __host__ __device__ int64_t state_size() const { return static_cast<int64_t>(P_tile) * N_tile; }
@@ -60,6 +61,8 @@ void with_p_tile(const SsdPlan& plan, const F& f) {
   else
     f(std::integral_constant<int, 64>());
 }
+
+constexpr int64_t kSharedMemory = 227 * 1024;  // bytes a block may have on sm_90
 
 template <class Kernel>
 void allow_shared_memory(Kernel kernel, int64_t bytes) {

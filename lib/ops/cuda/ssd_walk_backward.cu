@@ -6,8 +6,8 @@
 //   dC = (dM o L) B + e o (dy S^T)        dB = (dM o L)^T C + w o (dt x) dS^T
 //   da_t = sum over i >= t > j of (dM o M)_ij + sum over i >= t of own_i + sum over j < t of leaving_j
 //          + e_q <S, dS>,   own_i = e_i dy_i . (S C_i), leaving_j = w_j (dt x)_j . (dS B_j)
-#include "lib/ops/cuda/cluster.cuh"
 #include "lib/ops/cuda/column_sums.cuh"
+#include "lib/ops/cuda/ssd_sums.cuh"
 #include "lib/ops/cuda/ssd_walk_rows.cuh"
 
 namespace hax::ops::cuda {
@@ -27,31 +27,6 @@ struct Stage {
 // The exchange of one head's states, and then, by step, its parts of dB and dC: tiles of 8 columns of N.
 template <int N>
 using Exchange = StepStates<N, N / 4>;
-
-// Sums of dB and dC over a block's heads, in the block of the cluster that owns the tile of 8 columns: tiles
-// are dealt to the blocks in turn.
-struct KeySums {
-  float4* data;  // (blocks summed, tiles owned, kSteps, 32)
-  int owned;
-
-  static __host__ __device__ int owned_by_each(const SsdPlan& plan) {
-    return (plan.N_tile / 4 + plan.parts - 1) / plan.parts;
-  }
-  static int64_t bytes(const SsdPlan& plan) {
-    return plan.parts * owned_by_each(plan) * kSteps * 32 * static_cast<int64_t>(sizeof(float4));
-  }
-  // index: of the tile among its owner's.
-  __device__ __forceinline__ float4* at(int part, int index, int step, int lane) const {
-    return data + ((part * owned + index) * kSteps + step) * 32 + lane;
-  }
-};
-
-__device__ __forceinline__ void add(float4& sum, const float4& more) {
-  sum.x += more.x;
-  sum.y += more.y;
-  sum.z += more.z;
-  sum.w += more.w;
-}
 
 // The blocks of a group are a cluster. kWhole: P is 16 and the shape's N is N. by_sequence (batch, 3, H): dA,
 // dD, ddt_bias.
@@ -77,7 +52,7 @@ __global__ void __launch_bounds__(128 * kWalkHeads, 1)
   Exchange<N>& exchange = exchanges[head];
   RowSums* all_rows = reinterpret_cast<RowSums*>(exchanges + plan.heads);
   const KeySums key_sums{reinterpret_cast<float4*>(all_rows + plan.heads * kSteps),
-                         KeySums::owned_by_each(plan)};
+                         KeySums::owned_by_each(N / 4, plan.parts)};
   int2* owners = reinterpret_cast<int2*>(key_sums.at(plan.parts, 0, 0, 0));  // by tile: block, index there
   if (threadIdx.x < N / 4)
     owners[threadIdx.x] = make_int2(threadIdx.x % plan.parts, threadIdx.x / plan.parts);
@@ -381,10 +356,10 @@ void ssd_walk_backward(const Layout& layout, const SsdShape& shape, const SsdInp
     const auto kernel = walk_backward_kernel<kN, decltype(whole)::value>;
     const int64_t bytes = kStages * Stage(plan).elements() * sizeof(bf16) +
                           plan.heads * (sizeof(Exchange<kN>) + kSteps * sizeof(RowSums)) +
-                          KeySums::bytes(plan) + kN / 4 * sizeof(int2);
+                          KeySums::bytes(kN / 4, plan.parts) + kN / 4 * sizeof(int2);
     allow_shared_memory(kernel, bytes);
-    launch_clusters(kernel, plan.parts, walk_blocks(plan) + fillers(plan), 128 * plan.heads, bytes, stream,
-                    plan, in, states, dy, out, by_sequence);
+    launch_clusters(kernel, dim3(plan.parts), dim3(walk_blocks(plan) + fillers(plan)), 128 * plan.heads,
+                    bytes, stream, plan, in, states, dy, out, by_sequence);
   });
   check_launch("ssd_walk_backward", plan.text());
   column_sums("ssd_walk_backward's sums by head", by_sequence, layout.batch, 3 * plan.H, out.by_head, stream);
