@@ -184,13 +184,12 @@ __device__ __forceinline__ void head_barrier(int head) {
 }
 
 // One head's states in shared memory. A step adds to the state (P x N) by its warp, tile by tile of 8 columns
-// of N; warp w carries tile w from step to step and leaves, before each step, what enters it. `added` is free
-// again once the states are carried; it may hold more tiles than they need.
-template <int N, int kRoom = N / 8>
+// of N; warp w carries tile w from step to step and leaves, before each step, what enters it.
+template <int N>
 struct StepStates {
   static constexpr int kTiles = N / 8;
   static constexpr int kPitch = N + kPitchPad;
-  float4 added[kSteps][kRoom][32];
+  float4 added[kSteps][kTiles][32];
   bf16 entering[kSteps][16 * kPitch];  // (P, N)
   float decay[kSteps];                 // of the whole step
 
