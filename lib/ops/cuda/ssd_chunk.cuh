@@ -9,8 +9,6 @@
 
 namespace hax::ops::cuda {
 
-constexpr int kPad = 8;  // elements behind each row in shared memory: fewer bank conflicts
-
 // to (rows, blocks * padded + kPad) = `used` rows of blocks * columns; zeros behind them and behind each
 // block's columns. Without waiting (tiles.cuh).
 template <class T>

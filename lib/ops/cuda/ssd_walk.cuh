@@ -12,9 +12,8 @@
 
 namespace hax::ops::cuda {
 
-constexpr int kPitchPad = 8;  // elements behind each row in shared memory: ldmatrix without bank conflicts
-
-// Heads of blockIdx.x: those of one sequence lie side by side, and the fillers come last.
+// What blockIdx.x walks: the blocks of one sequence lie side by side, those of a group too; fillers come
+// last.
 struct WalkSpan {
   int64_t begin;  // first row of the sequence
   int length;
@@ -84,7 +83,7 @@ struct WalkRows {
         blocks(blocks),
         columns(columns),
         padded(padded),
-        pitch(blocks * padded + kPitchPad),
+        pitch(blocks * padded + kPad),
         vectors(columns == padded && stride % 8 == 0 && reinterpret_cast<uintptr_t>(data) % 16 == 0) {
     const int per_row = blocks * padded / 8, thread = threadIdx.x;
     rows = blockDim.x / per_row;
@@ -188,7 +187,7 @@ __device__ __forceinline__ void head_barrier(int head) {
 template <int N>
 struct StepStates {
   static constexpr int kTiles = N / 8;
-  static constexpr int kPitch = N + kPitchPad;
+  static constexpr int kPitch = N + kPad;
   float4 added[kSteps][kTiles][32];
   bf16 entering[kSteps][16 * kPitch];  // (P, N)
   float decay[kSteps];                 // of the whole step

@@ -11,7 +11,6 @@ namespace hax::ops::cuda {
 constexpr int kStepRows = 16;
 constexpr int kSteps = 4;  // of a chunk
 constexpr int kWalkRows = kSteps * kStepRows;
-
 constexpr int kWalkHeads = 4;  // of a block in the backward pass, at most
 
 // heads: at most so many of a block.
@@ -27,7 +26,8 @@ bool ssd_walks(const Layout& layout, const SsdShape& shape) {
          ssd_walk_plan(layout, shape, kWalkHeads).parts <= 8;
 }
 
-// A step's state is kSteps rows' of one head; those of sequence b begin at this place.
+// Places for the states that enter steps, each of all heads. Those of sequence b begin at place
+// cu_seqlens[b] / kStepRows + b.
 inline int64_t ssd_walk_slots(const Layout& layout) { return layout.rows / kStepRows + layout.batch; }
 
 // Calls f with N_tile, 16 or 32, and whether P and N fill their tiles, as compile-time constants.
@@ -45,6 +45,7 @@ void with_walk_tiles(const SsdPlan& plan, const F& f) {
     with_n(std::integral_constant<int, 32>());
 }
 
+// As the functions of ssd.h; states: ssd_walk_slots times all heads' (16 * N_tile).
 void ssd_walk_forward(const Layout& layout, const SsdShape& shape, const SsdInput<__nv_bfloat16>& in,
                       __nv_bfloat16* y, __nv_bfloat16* states, cudaStream_t stream);
 

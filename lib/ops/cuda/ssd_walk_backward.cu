@@ -18,7 +18,7 @@ constexpr int kStages = 2;  // chunks in shared memory
 struct Stage {
   int rows, keys;  // elements
   __host__ __device__ explicit Stage(const SsdPlan& plan)
-      : rows(kWalkRows * (plan.heads * 16 + kPitchPad)), keys(kWalkRows * (plan.N_tile + kPitchPad)) {}
+      : rows(kWalkRows * (plan.heads * 16 + kPad)), keys(kWalkRows * (plan.N_tile + kPad)) {}
   __host__ __device__ int elements() const { return 2 * rows + 2 * keys; }
 };
 

@@ -11,7 +11,7 @@ constexpr int kStages = 3;  // chunks in shared memory
 struct Stage {
   int x, keys;  // elements
   __host__ __device__ explicit Stage(const SsdPlan& plan)
-      : x(kWalkRows * (plan.heads * 16 + kPitchPad)), keys(kWalkRows * (plan.N_tile + kPitchPad)) {}
+      : x(kWalkRows * (plan.heads * 16 + kPad)), keys(kWalkRows * (plan.N_tile + kPad)) {}
   __host__ __device__ int elements() const { return x + 2 * keys; }
 };
 
