@@ -1,4 +1,5 @@
 #include <cmath>
+#include <filesystem>
 #include <sstream>
 
 #include "apps/bench.h"
@@ -16,7 +17,7 @@ namespace {
 
 struct Options {
   std::vector<std::string> configs, sets;
-  std::string device, folder;
+  std::string device, folder, trace;
   int threads = 0;
   int64_t steps = 50, warmup = 10;
   bool json = false, profile = false;
@@ -33,10 +34,20 @@ const std::vector<std::string> kDefaultStep = {"task.joint_recall.n_context_min=
                                                "model.sparse.hash_bits=4",
                                                "train.batch_size=32"};
 
+void check_trace(const std::string& path) {
+  namespace fs = std::filesystem;
+  if (path.empty()) return;
+  if (fs::exists(fs::symlink_status(path)))
+    throw UsageError("--trace " + path + ": exists already; name another file, or remove it");
+  const fs::path folder = fs::absolute(path).parent_path();
+  if (!fs::is_directory(folder))
+    throw UsageError("--trace " + path + ": there is no folder " + folder.string() + "; make it first");
+}
+
 int run_profile(const Options& o, const Config& config, const ExampleSource& source, at::Device device) {
   if (!device.is_cuda())
     throw UsageError("--profile: lists GPU kernels; add --device cuda on a machine with a GPU");
-  const auto kernels = profile_step(config, source, device, o.warmup, o.steps);
+  const auto kernels = profile_step(config, source, device, o.warmup, o.steps, o.trace);
   double total = 0.0;
   for (const KernelTime& kernel : kernels) total += kernel.microseconds;
   Table table;
@@ -59,6 +70,7 @@ int run_profile(const Options& o, const Config& config, const ExampleSource& sou
 }
 
 int run_step(const Options& o) {
+  check_trace(o.trace);
   std::vector<std::string> sets = o.configs.empty() ? kDefaultStep : std::vector<std::string>();
   sets.insert(sets.end(), o.sets.begin(), o.sets.end());
   Config config = load_config(o.configs, sets);
@@ -125,7 +137,12 @@ void add_bench(CLI::App& app, Action& action) {
   step->add_option("--warmup", o->warmup, "Steps before them")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
       ->capture_default_str();
-  step->add_flag("--profile", o->profile, "List the GPU kernels of a step with their times instead");
+  auto* profile =
+      step->add_flag("--profile", o->profile, "List the GPU kernels of a step with their times instead");
+  step->add_option("--trace", o->trace, "Write the profiled steps there as a Chrome trace, a new file")
+      ->type_name("FILE")
+      ->check(kNamed)
+      ->needs(profile);
   step->add_flag("--json", o->json, "As JSON");
   step->footer(
       "Example: hax bench step --device cpu --set model.mixer=[mamba] --set model.sparse.patterns=[]");

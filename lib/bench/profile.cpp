@@ -3,13 +3,14 @@
 #include <torch/csrc/autograd/profiler_kineto.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 
 #include "lib/base/error.h"
 
 namespace hax {
 
-std::vector<KernelTime> profile_kernels(const std::function<void()>& work) {
+std::vector<KernelTime> profile_kernels(const std::function<void()>& work, const std::string& trace) {
   namespace profiler = torch::autograd::profiler;
   const profiler::ProfilerConfig config(profiler::ProfilerState::KINETO);
   const std::set<profiler::ActivityType> activities = {profiler::ActivityType::CUDA};
@@ -27,6 +28,12 @@ std::vector<KernelTime> profile_kernels(const std::function<void()>& work) {
   }
   if (by_name.empty())
     throw RuntimeError("profile: no GPU activity was recorded; CUPTI may be missing or forbidden");
+  if (!trace.empty()) {
+    result->save(trace);  // says nothing where it fails
+    if (!std::filesystem::is_regular_file(trace))
+      throw RuntimeError("profile: cannot write the trace " + trace +
+                         "; is its folder writable and not full?");
+  }
   std::vector<KernelTime> kernels;
   for (auto& [name, kernel] : by_name) kernels.push_back(std::move(kernel));
   std::sort(kernels.begin(), kernels.end(),

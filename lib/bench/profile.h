@@ -15,7 +15,9 @@ struct KernelTime {
 };
 
 // Runs `work`, which waits for what it starts, and lists kernels and copies by their total time, longest
-// first; those inside CUDA graphs too. Throws RuntimeError where this build or machine cannot tell.
-std::vector<KernelTime> profile_kernels(const std::function<void()>& work);
+// first; those inside CUDA graphs too. Where `trace` names a file it is written as well: when each of them
+// ran and on which stream, as a Chrome trace (JSON, for chrome://tracing or Perfetto). Throws RuntimeError
+// where this build or machine cannot tell, or the file cannot be written.
+std::vector<KernelTime> profile_kernels(const std::function<void()>& work, const std::string& trace = "");
 
 }  // namespace hax

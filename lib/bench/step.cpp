@@ -82,11 +82,11 @@ StepTimes bench_step(const Config& config, const ExampleSource& source, at::Devi
 }
 
 std::vector<KernelTime> profile_step(const Config& config, const ExampleSource& source, at::Device device,
-                                     int64_t warmup, int64_t steps) {
+                                     int64_t warmup, int64_t steps, const std::string& trace) {
   prepare(config, device);
   Bench bench(config, source, device);
   bench.run(warmup);
-  return profile_kernels([&] { bench.run(steps); });
+  return profile_kernels([&] { bench.run(steps); }, trace);
 }
 
 }  // namespace hax

@@ -22,8 +22,8 @@ struct StepTimes {
 StepTimes bench_step(const Config& config, const ExampleSource& source, at::Device device, int64_t warmup,
                      int64_t steps);
 
-// The kernels of `steps` training steps after `warmup`; CUDA alone.
+// The kernels of `steps` training steps after `warmup`, and their trace (profile_kernels); CUDA alone.
 std::vector<KernelTime> profile_step(const Config& config, const ExampleSource& source, at::Device device,
-                                     int64_t warmup, int64_t steps);
+                                     int64_t warmup, int64_t steps, const std::string& trace = "");
 
 }  // namespace hax

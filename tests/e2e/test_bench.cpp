@@ -95,6 +95,9 @@ TEST_CASE("hax bench step tells memory and the share of matrix products", "[e2e]
 }
 
 TEST_CASE("hax bench refuses what makes no sense", "[e2e]") {
+  const TemporaryFolder folder;
+  const std::string here = folder.file("trace.json");
+  write_file(here, "{}");
   const struct {
     Words arguments;
     std::string text;
@@ -110,6 +113,10 @@ TEST_CASE("hax bench refuses what makes no sense", "[e2e]") {
       {{"bench", "attention", "--patterns", "lsh,windows"}, "windows"},
       {{"bench", "attention", "--k", "1"}, "--k"},
       {{"bench", "attention", "--hash-bits", "31"}, "--hash-bits"},
+      {{"bench", "step", "--trace", "new.json"}, "--profile"},
+      {{"bench", "step", "--profile", "--trace", here}, "exists already"},
+      {{"bench", "step", "--profile", "--trace", folder.file("none/trace.json")}, "there is no folder"},
+      {{"bench", "step", "--device", "cpu", "--profile"}, "--device cuda"},
   };
   for (const auto& c : cases) {
     const auto result = run_hax(c.arguments);
