@@ -2,6 +2,7 @@
 // in a fixed order.
 #pragma once
 
+#include "lib/ops/cuda/convert.cuh"
 #include "lib/ops/cuda/launch.h"
 #include "lib/ops/cuda/warp.cuh"
 
@@ -13,9 +14,10 @@ struct Transposed {
 };
 
 // Thread (x, y) of a block adds rows y, y + 32, ... of column x; then the 32 sums are added as a tree.
-static __global__ void __launch_bounds__(1024)
+template <class T>
+__global__ void __launch_bounds__(1024)
     column_sums_kernel(const float* __restrict__ parts, int64_t rows, int64_t columns, Transposed transposed,
-                       float* __restrict__ sums) {
+                       T* __restrict__ sums) {
   __shared__ float tile[32][33];
   const int64_t column = static_cast<int64_t>(blockIdx.x) * 32 + threadIdx.x;
   float sum = 0.0f;
@@ -29,13 +31,15 @@ static __global__ void __launch_bounds__(1024)
   const int64_t own = static_cast<int64_t>(blockIdx.x) * 32 + threadIdx.y;
   if (threadIdx.x != 0 || own >= columns) return;
   const bool turned = own < transposed.rows * transposed.columns;
-  sums[turned ? own % transposed.columns * transposed.rows + own / transposed.columns : own] = sum;
+  sums[turned ? own % transposed.columns * transposed.rows + own / transposed.columns : own] =
+      from_float<T>(sum);
 }
 
-// sums (columns) of parts (rows, columns).
-inline void column_sums(const char* of, const float* parts, int64_t rows, int64_t columns, float* sums,
-                        cudaStream_t stream, Transposed transposed = {}) {
-  column_sums_kernel<<<static_cast<unsigned>(ceil_div(columns, 32)), dim3(32, 32), 0, stream>>>(
+// sums (columns) of parts (rows, columns). T: float or __nv_bfloat16.
+template <class T>
+void column_sums(const char* of, const float* parts, int64_t rows, int64_t columns, T* sums,
+                 cudaStream_t stream, Transposed transposed = {}) {
+  column_sums_kernel<T><<<static_cast<unsigned>(ceil_div(columns, 32)), dim3(32, 32), 0, stream>>>(
       parts, rows, columns, transposed, sums);
   check_launch(of, "parts " + std::to_string(rows) + ", columns " + std::to_string(columns));
 }
