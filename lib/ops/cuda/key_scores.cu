@@ -1,7 +1,8 @@
-// The score MLP of key selection: 128 rows a block, 16 a warp, both layers' weights in shared memory.
-#include "lib/ops/cuda/convert.cuh"
+// The score MLP of key selection: 128 rows a block, 16 a warp, both layers' weights in shared memory. All
+// that a thread reads is on its way before it waits for anything.
 #include "lib/ops/cuda/key_selection.h"
 #include "lib/ops/cuda/tiles.cuh"
+#include "lib/ops/cuda/vectors.cuh"
 
 namespace hax::ops::cuda {
 namespace {
@@ -44,64 +45,97 @@ __device__ __forceinline__ void hidden(uint32_t (&in)[D / 16][4], const bf16* W,
   }
 }
 
-// store(i, load(i)) for i in [0, N), a batch of a thread's loads on their way together.
-template <int N, class Load, class Store>
-__device__ __forceinline__ void load_elements(const Load& load, const Store& store) {
-  constexpr int kBatch = 8;
-  static_assert(N % kScoreThreads == 0);
-  for (int i0 = threadIdx.x; i0 < N; i0 += kBatch * kScoreThreads) {
-    bf16 values[kBatch];
+// Four neighbours of a matrix; `whole`: they lie at a multiple of their size.
+template <class W>
+__device__ __forceinline__ Packed<W, 4> load_four(const W* from, bool whole) {
+  if (whole) return load_packed<4>(from);
+  float each[4];
 #pragma unroll
-    for (int k = 0; k < kBatch; ++k) {
-      if (i0 + k * kScoreThreads < N) values[k] = load(i0 + k * kScoreThreads);
-    }
+  for (int i = 0; i < 4; ++i) each[i] = to_float(from[i]);
+  Packed<W, 4> four;
+  four.set(each);
+  return four;
+}
+
+// A matrix (D, D) on its way to shared memory: all of a thread's loads together, then its stores.
+template <int D, class W>
+struct Matrix {
+  static constexpr int kFours = D * D / 4, kEach = (kFours + kScoreThreads - 1) / kScoreThreads;
+  Packed<W, 4> four[kEach];
+  __device__ __forceinline__ void load(const W* from, bool whole) {
 #pragma unroll
-    for (int k = 0; k < kBatch; ++k) {
-      if (i0 + k * kScoreThreads < N) store(i0 + k * kScoreThreads, values[k]);
+    for (int k = 0; k < kEach; ++k) {
+      const int i = k * kScoreThreads + threadIdx.x;
+      if (i < kFours) four[k] = load_four(from + 4 * i, whole);
     }
   }
+  __device__ __forceinline__ void store(bf16* to) const {
+#pragma unroll
+    for (int k = 0; k < kEach; ++k) {
+      const int i = k * kScoreThreads + threadIdx.x;
+      float x[4];
+#pragma unroll
+      for (int e = 0; e < 4; ++e) x[e] = four[k].get(e);
+      if (i < kFours) store_vector<4>(to + 4 * i / D * (D + 8) + 4 * i % D, x);
+    }
+  }
+};
+
+// Two neighbours as a register of an operand; `whole` as above.
+template <class S>
+__device__ __forceinline__ uint32_t load_two(const S* from, bool whole) {
+  if (whole) {
+    const auto two = load_packed<2>(from);
+    return pack(two.get(0), two.get(1));
+  }
+  return pack(to_float(from[0]), to_float(from[1]));
 }
-template <int D, class W>
-__device__ __forceinline__ void load_matrix(bf16* to, const W* from) {
-  load_elements<D * D>([&](int i) { return from_float<bf16>(to_float(from[i])); },
-                       [&](int i, bf16 value) { to[i / D * (D + 8) + i % D] = value; });
-}
+
+// How inputs may be loaded.
+struct Whole {
+  bool matrices, K, summary;
+};
 
 // D = 2 d; S, W: types of summaries, and of weights and scores.
 template <int D, class S, class W>
 __global__ void __launch_bounds__(kScoreThreads)
     scores_kernel(Layout layout, Rows<const bf16> K, Rows<const S> summary, ScoreWeights<W> weights,
-                  W* __restrict__ scores) {
+                  Whole whole, W* __restrict__ scores) {
   extern __shared__ __align__(16) bf16 tiles[];
-  bf16* x = tiles;                      // (kScoreRows, D + 8)
-  bf16* W1 = x + kScoreRows * (D + 8);  // (D, D + 8)
-  bf16* W2 = W1 + D * (D + 8);
+  bf16 *W1 = tiles, *W2 = W1 + D * (D + 8);  // (D, D + 8) each
   float* b1 = reinterpret_cast<float*>(W2 + D * (D + 8));
   float* b2 = b1 + D;
   float* w3 = b2 + D;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kScoreRows;
   const int64_t used = layout.cu_seqlens[layout.batch];
   if (first >= used) return;
-  load_matrix<D>(W1, weights.w1);
-  load_matrix<D>(W2, weights.w2);
+  Matrix<D, W> m1, m2;
+  m1.load(weights.w1, whole.matrices);
+  m2.load(weights.w2, whole.matrices);
+  uint32_t in[D / 16][4];
+#pragma unroll
+  for (int k = 0; k < D / 16; ++k) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int64_t row = first + warp * 16 + lane / 4 + i % 2 * 8;
+      const int column = 16 * k + i / 2 * 8;
+      in[k][i] = 0;
+      if (row >= used) continue;
+      in[k][i] =
+          column < D / 2
+              ? load_two(K.data + row * K.stride + column + lane % 4 * 2, whole.K)
+              : load_two(summary.data + row * summary.stride + column - D / 2 + lane % 4 * 2, whole.summary);
+    }
+  }
   for (int i = threadIdx.x; i < D; i += kScoreThreads) {
     b1[i] = to_float(weights.b1[i]);
     b2[i] = to_float(weights.b2[i]);
     w3[i] = to_float(weights.w3[i]);
   }
-  const auto element = [&](int i) {
-    const int64_t row = first + i / D;
-    const int c = i % D;
-    if (row >= used) return from_float<bf16>(0.0f);
-    return c < D / 2 ? K.data[row * K.stride + c]
-                     : from_float<bf16>(to_float(summary.data[row * summary.stride + c - D / 2]));
-  };
-  load_elements<kScoreRows * D>(element, [&](int i, bf16 value) { x[i / D * (D + 8) + i % D] = value; });
+  m1.store(W1);
+  m2.store(W2);
   __syncthreads();
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  uint32_t in[D / 16][4];
-#pragma unroll
-  for (int k = 0; k < D / 16; ++k) load_a(in[k], x + warp * 16 * (D + 8) + k * 16, D + 8, lane);
   hidden<D>(in, W1, b1, lane);
   hidden<D>(in, W2, b2, lane);
   float sum[2] = {0.0f, 0.0f};
@@ -123,15 +157,23 @@ __global__ void __launch_bounds__(kScoreThreads)
   }
 }
 
+template <class T>
+bool at_multiple_of(int n, const T* data, int64_t stride) {
+  return stride % n == 0 && reinterpret_cast<uintptr_t>(data) % (n * sizeof(T)) == 0;
+}
+
 template <int D, class S, class W>
 void launch(const Layout& layout, Rows<const bf16> K, Rows<const S> summary, const ScoreWeights<W>& weights,
             W* scores, cudaStream_t stream) {
-  constexpr int kBytes = (kScoreRows + 2 * D) * (D + 8) * sizeof(bf16) + 3 * D * sizeof(float);
+  constexpr int kBytes = 2 * D * (D + 8) * sizeof(bf16) + 3 * D * sizeof(float);
   if (kBytes > 48 * 1024)
     cudaFuncSetAttribute(scores_kernel<D, S, W>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   scores_kernel<D, S, W>
       <<<static_cast<unsigned>(ceil_div(layout.rows, kScoreRows)), kScoreThreads, kBytes, stream>>>(
-          layout, K, summary, weights, scores);
+          layout, K, summary, weights,
+          {at_multiple_of(4, weights.w1, 4) && at_multiple_of(4, weights.w2, 4),
+           at_multiple_of(2, K.data, K.stride), at_multiple_of(2, summary.data, summary.stride)},
+          scores);
 }
 
 }  // namespace
