@@ -30,33 +30,23 @@ __global__ void __launch_bounds__(kPairThreads)
   const int n = static_cast<int>(layout.cu_seqlens[blockIdx.y + 1] - begin);
   const int p = static_cast<int>(blockIdx.x) * kPairThreads + static_cast<int>(threadIdx.x);
   if (static_cast<int>(blockIdx.x) * kPairThreads >= n) return;
-  for (int i = threadIdx.x; i < (n + kPairThreads - 1) / kPairThreads * kPairThreads; i += kPairThreads)
-    numbers[i] = i < n ? ordered_bits(to_float(scores[begin + i])) : 0u;
+  stage_numbers(numbers, n, (n + kPairThreads - 1) / kPairThreads * kPairThreads, 0u,
+                [&](int i) { return ordered_bits(to_float(scores[begin + i])); });
   __syncthreads();
   const uint32_t own = numbers[p];
   const int p0 = p - static_cast<int>(threadIdx.x) % 32;
   int left = k;  // keys that have yet to beat this one
   for (int i = 0; i < p0 && __any_sync(0xffffffffu, left > 0); i += 32)
     left -= count_32(numbers + i, [&](uint32_t v) { return v >= own; });
-#pragma unroll
-  for (int i = 0; i < 32; ++i) left -= p0 + i < p && numbers[p0 + i] >= own;
+  const uint32_t earlier = (1u << (p - p0)) - 1;
+  left -= __popc(mask_32(numbers + p0, [&](uint32_t v) { return v >= own; }) & earlier);
   int by = left > 0 ? n : p;
-  // Counts of 32 positions at a time; where the last of the keys that beat this one is among them, one by
-  // one.
   for (int i = p0; i < n && __any_sync(0xffffffffu, left > 0); i += 32) {
-    int beat = 0;
-    if (i == p0) {
-#pragma unroll
-      for (int k = 0; k < 32; ++k) beat += i + k > p && numbers[i + k] > own;
-    } else {
-      beat = count_32(numbers + i, [&](uint32_t v) { return v > own; });
-    }
-    if (left > 0 && beat >= left) {
-      int k = i == p0 ? p - p0 + 1 : 0;
-      for (int more = left; more > 0; ++k) more -= numbers[i + k] > own;
-      by = i + k - 1;
-    }
-    left -= beat;
+    uint32_t beat = mask_32(numbers + i, [&](uint32_t v) { return v > own; });
+    if (i == p0) beat &= ~earlier;
+    const int count = __popc(beat);
+    if (left > 0 && count >= left) by = i + nth_bit(beat, left);
+    left -= count;
   }
   if (p < n) evicted[begin + p] = by;
 }
