@@ -4,7 +4,7 @@
 namespace hax::ops::cuda {
 namespace {
 
-constexpr int kThreads = 512;
+constexpr int kThreads = 1024;
 constexpr uint32_t kForever = 0x7fffffffu;
 
 // Are there queries without any key? A window, a sink, the top-k and full attention always have one.
@@ -20,26 +20,19 @@ __device__ __forceinline__ uint32_t life_of(const Memberships& m, int64_t row, i
   return static_cast<uint32_t>(min(longest, static_cast<int64_t>(kForever)));
 }
 
-// How many of the block's threads before this one hold `flag`.
-__device__ __forceinline__ int count_before(bool flag, int* warp_counts) {
-  const uint32_t held = __ballot_sync(0xffffffffu, flag);
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  if (lane == 0) warp_counts[warp] = __popc(held);
-  __syncthreads();
-  int before = __popc(held & ((1u << lane) - 1));
-  for (int w = 0; w < warp; ++w) before += warp_counts[w];
-  __syncthreads();
-  return before;
-}
-
 __global__ void __launch_bounds__(kThreads)
     tile_keys_kernel(Layout layout, Memberships m, int shift, bool may_be_empty, uint32_t* __restrict__ life,
                      uint32_t* __restrict__ key_code, uint32_t* __restrict__ query_code,
                      uint32_t* __restrict__ empty, int32_t* __restrict__ order) {
-  __shared__ int warp_counts[kThreads / 32];
+  constexpr int kWarps = kThreads / 32;
+  static_assert(kWarps == 32, "a lane a warp's count");
+  __shared__ int counts[2][kWarps];
   const int64_t begin = layout.cu_seqlens[blockIdx.x];
   const int n = static_cast<int>(layout.cu_seqlens[blockIdx.x + 1] - begin);
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  uint64_t kept = 0;  // bit r: does the thread's key of round r live? Those of later rounds are read again
   int living = 0;
+#pragma unroll 2
   for (int first = 0; first < n; first += kThreads) {
     const int j = first + static_cast<int>(threadIdx.x);
     const int64_t t = begin + j;
@@ -58,15 +51,25 @@ __global__ void __launch_bounds__(kThreads)
       }
       empty[t] = none;
     }
-    living += __syncthreads_count(lives);
+    if (first / kThreads < 64) kept |= static_cast<uint64_t>(lives) << (first / kThreads);
+    living += lives;
   }
+  living = __reduce_add_sync(0xffffffffu, living);
+  if (lane == 0) counts[1][warp] = living;
+  __syncthreads();
+  living = __reduce_add_sync(0xffffffffu, counts[1][lane]);
   int placed = 0;  // living keys before `first`
   for (int first = 0; first < n; first += kThreads) {
-    const int j = first + static_cast<int>(threadIdx.x);
-    const bool lives = j < n && life[begin + j] > 0;
-    const int before = placed + count_before(lives, warp_counts);
+    const int j = first + static_cast<int>(threadIdx.x), round = first / kThreads;
+    const bool lives = round < 64 ? kept >> round & 1 : j < n && life[begin + j] > 0;
+    const uint32_t held = __ballot_sync(0xffffffffu, lives);
+    if (lane == 0) counts[round % 2][warp] = __popc(held);
+    __syncthreads();
+    const int others = counts[round % 2][lane];
+    const int before =
+        placed + __reduce_add_sync(0xffffffffu, lane < warp ? others : 0) + __popc(held & ((1u << lane) - 1));
     if (j < n) order[begin + (lives ? before : living + j - before)] = j;
-    placed += __syncthreads_count(lives);
+    placed += __reduce_add_sync(0xffffffffu, others);
   }
 }
 
