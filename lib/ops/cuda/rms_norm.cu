@@ -148,6 +148,7 @@ void with_pairs(int64_t d, const F& f) {
   if (d <= 128) return f(std::integral_constant<int, 2>());
   if (d <= 256) return f(std::integral_constant<int, 4>());
   if (d <= 512) return f(std::integral_constant<int, 8>());
+  if (d <= 1024) return f(std::integral_constant<int, 16>());
   f(std::integral_constant<int, 32>());
 }
 
