@@ -1,15 +1,12 @@
 // Blocks of chunk_grid centre and hash the positions of a chunk: running sums begin with the sums of the
 // chunks before (chunk_sums.cuh), means and norms of whole sequences come from the sums of all chunks, and a
-// thread projects one key or query. Ranks are counted by comparing all pairs of a short sequence; of long
-// ones by a warp each, 32 positions at a time.
+// thread projects one key or query. Ranks are counted by a block a sequence, and where there are too many
+// bins by a warp a sequence, 32 positions at a time.
 #include "lib/ops/cuda/chunk_sums.cuh"
 #include "lib/ops/cuda/lsh.h"
-#include "lib/ops/cuda/order_by_pairs.cuh"
 
 namespace hax::ops::cuda {
 namespace {
-
-static_assert(2 * kChunk == kChunkThreads, "a thread a key and a thread a query of the chunk");
 
 constexpr int kTogether = 8;  // projections that a thread makes at once
 
@@ -53,109 +50,155 @@ __device__ __forceinline__ int bin_of(const float* x, const float* R, int d, int
 
 __device__ __forceinline__ int chunks_in(int length) { return (length + kChunk - 1) / kChunk; }
 
-// The mean of feature f over a padded sequence of which `chunk` is a part, as T.
-template <class T>
-__device__ __forceinline__ float padded_mean(const float* __restrict__ sums, int features, int f,
-                                             const Chunk& chunk, float padded_length) {
-  return rounded<T>(sum_of_chunks(sums, features, f, chunks_in(chunk.length)) / padded_length);
+// The means of a team's features over a padded sequence of which `chunk` is a part, as T.
+template <class T, class Team>
+__device__ __forceinline__ void padded_means(const Team& team, float (&mean)[Team::F],
+                                             const float* __restrict__ sums, int d, bool fours,
+                                             const Chunk& chunk, float padded_length, float* shared) {
+#pragma unroll
+  for (int i = 0; i < Team::F; ++i) mean[i] = 0.0f;
+  team.add_chunks(mean, sums, 2 * d, d, fours, chunks_in(chunk.length));
+  team.sum(mean, shared);
+#pragma unroll
+  for (int i = 0; i < Team::F; ++i) mean[i] = rounded<T>(mean[i] / padded_length);
 }
 
-// squares (batch, chunks, 2 d): sums of (x - mean)^2 over the chunk's positions, differences rounded to T.
-template <class T>
-__global__ void __launch_bounds__(kChunkThreads)
-    chunk_squares_kernel(Layout layout, int d, float padded_length, Rows<const T> K, Rows<const T> Q,
+// squares (batch, chunks, 2, d): sums of (x - mean)^2 over the chunk's positions, differences rounded to T.
+template <class T, class Team>
+__global__ void __launch_bounds__(Team::kThreads)
+    chunk_squares_kernel(Layout layout, float padded_length, Features<T> K, Features<T> Q, bool fours,
                          const float* __restrict__ sums, float* __restrict__ squares) {
-  const int features = 2 * d;
+  __shared__ float shared[2 * Team::kShared];
   const Chunk chunk = chunk_of_block(layout);
   if (chunk.n <= 0) return;
-  for (int f = threadIdx.x; f < features; f += kChunkThreads) {
-    const Rows<const T>& from = f < d ? K : Q;
-    const T* column = from.data + (f < d ? f : f - d);
-    const float mean = padded_mean<T>(sums, features, f, chunk, padded_length);
-    float sum = 0.0f;
-#pragma unroll 16
-    for (int p = 0; p < chunk.n; ++p) {
-      const float x = rounded<T>(to_float(column[(chunk.first + p) * from.stride]) - mean);
-      sum += x * x;
+  const Team team(threadIdx.x);
+  const int side = static_cast<int>(blockIdx.z), d = K.d;
+  float x[Team::kRows][Team::F], mean[Team::F], sum[Team::F] = {};
+  team.load(x, side_of(side, K, Q), chunk);
+  padded_means<T>(team, mean, sums + side * d, d, fours, chunk, padded_length, shared);
+#pragma unroll
+  for (int r = 0; r < Team::kRows; ++r) {
+#pragma unroll
+    for (int i = 0; i < Team::F; ++i) {
+      const float centred = rounded<T>(x[r][i] - mean[i]);
+      if (team.row(r) < chunk.n) sum[i] += centred * centred;
     }
-    squares[(static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x) * features + f] = sum;
   }
+  team.sum(sum, shared + Team::kShared);
+  if (team.group != 0) return;
+  float* own = squares + ((static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x) * 2 + side) * d;
+  team.store(own, sum, d, fours);
 }
 
 // W: what the centred numbers, the matrix and the projections are rounded to: T over whole sequences, else
-// fp32. squares: of whole sequences.
-template <class T, class W>
-__global__ void __launch_bounds__(kChunkThreads)
-    hash_kernel(Layout layout, LshShape shape, HashCentring centring, Rows<const T> K, Rows<const T> Q,
-                const float* __restrict__ R_in, const float* __restrict__ sums,
+// fp32. squares: of whole sequences. A team a side, the keys' first.
+template <class T, class W, class Team>
+__global__ void __launch_bounds__(2 * Team::kThreads)
+    hash_kernel(Layout layout, LshShape shape, HashCentring centring, Features<T> K, Features<T> Q,
+                bool fours, const float* __restrict__ R_in, const float* __restrict__ sums,
                 const float* __restrict__ squares, int64_t* __restrict__ query_bin,
                 int64_t* __restrict__ key_bin) {
-  extern __shared__ __align__(16) float shared[];
-  __shared__ float partial[kChunkThreads];
-  const int d = static_cast<int>(shape.d), h = static_cast<int>(shape.h), features = 2 * d;
-  const int columns = padded_bits(h);
-  float *R = shared, *x = R + d * columns, *mean = x + kChunk * (features + 1), *norm = mean + features;
+  extern __shared__ __align__(16) float dynamic[];
+  __shared__ float partial[2][2 * Team::kShared];
+  const int d = static_cast<int>(shape.d), h = static_cast<int>(shape.h), columns = padded_bits(h);
+  const int pitch = 2 * d + 1;
+  float *R = dynamic, *centred = R + d * columns;  // (d, columns), (kChunk, pitch)
   const Chunk chunk = chunk_of_block(layout);
   if (chunk.n <= 0) return;
-  for (int i = threadIdx.x; i < d * columns; i += kChunkThreads)
+  const int side = static_cast<int>(threadIdx.x) / Team::kThreads;
+  const Team team(static_cast<int>(threadIdx.x) % Team::kThreads);
+  float x[Team::kRows][Team::F];
+  team.load(x, side_of(side, K, Q), chunk);
+#pragma unroll 2
+  for (int i = threadIdx.x; i < d * columns; i += 2 * Team::kThreads)
     R[i] = i % columns < h ? rounded<W>(R_in[i / columns * h + i % columns]) : 0.0f;
-  load_chunk(x, K, Q, chunk, d, features);
-  if (centring == HashCentring::whole_sequence) {
+  if (centring == HashCentring::running_mean) {
+    float entering[Team::F] = {}, sum[Team::kRows][Team::F];
+#pragma unroll
+    for (int r = 0; r < Team::kRows; ++r) {
+#pragma unroll
+      for (int i = 0; i < Team::F; ++i) sum[r][i] = x[r][i];
+    }
+    team.add_chunks(entering, sums + side * d, 2 * d, d, fours, static_cast<int>(blockIdx.x));
+    team.running(sum, entering, partial[side]);
+#pragma unroll
+    for (int r = 0; r < Team::kRows; ++r) {
+      const auto count = static_cast<float>(chunk.position + team.row(r) + 1);
+#pragma unroll
+      for (int i = 0; i < Team::F; ++i) x[r][i] -= sum[r][i] / count;
+    }
+  } else if (centring == HashCentring::whole_sequence) {
     const auto length = static_cast<float>(shape.padded_length);
-    for (int f = threadIdx.x; f < features; f += kChunkThreads) {
-      const float m = padded_mean<W>(sums, features, f, chunk, length);
-      const float square = sum_of_chunks(squares, features, f, chunks_in(chunk.length)) +
-                           (length - static_cast<float>(chunk.length)) * m * m;  // PAD holds -mean
-      mean[f] = m;
-      norm[f] = fmaxf(rounded<W>(sqrtf(square)), 1e-12f);
+    float mean[Team::F], square[Team::F] = {};
+    padded_means<W>(team, mean, sums + side * d, d, fours, chunk, length, partial[side]);
+    team.add_chunks(square, squares + side * d, 2 * d, d, fours, chunks_in(chunk.length));
+    team.sum(square, partial[side] + Team::kShared);
+#pragma unroll
+    for (int i = 0; i < Team::F; ++i) {
+      square[i] += (length - static_cast<float>(chunk.length)) * mean[i] * mean[i];  // PAD holds -mean
+      const float norm = fmaxf(rounded<W>(sqrtf(square[i])), 1e-12f);
+#pragma unroll
+      for (int r = 0; r < Team::kRows; ++r) x[r][i] = rounded<W>(rounded<W>(x[r][i] - mean[i]) / norm);
     }
   }
+#pragma unroll
+  for (int r = 0; r < Team::kRows; ++r) team.store(centred + team.row(r) * pitch + side * d, x[r], d, false);
   __syncthreads();
-  if (centring == HashCentring::running_mean) {
-    running_sums(x, partial, sums, features, [&](int p, float value, float sum) {
-      return value - sum / static_cast<float>(chunk.position + p + 1);
-    });
-  } else if (centring == HashCentring::whole_sequence) {
-    for_chunk(
-        features,
-        [&](int p, int f) { return rounded<W>(rounded<W>(x[p * (features + 1) + f] - mean[f]) / norm[f]); },
-        [&](int p, int f, float value) { x[p * (features + 1) + f] = value; });
-    __syncthreads();
-  }
-  const int p = threadIdx.x % kChunk, side = threadIdx.x / kChunk;
+  if (threadIdx.x >= 2 * kChunk) return;  // a thread a key, then a thread a query
+  const int p = static_cast<int>(threadIdx.x) % kChunk, of = static_cast<int>(threadIdx.x) / kChunk;
   if (p >= chunk.n) return;
-  (side == 0 ? key_bin : query_bin)[chunk.first + p] =
-      bin_of<W>(x + p * (features + 1) + side * d, R, d, h, shape.sign);
+  (of == 0 ? key_bin : query_bin)[chunk.first + p] =
+      bin_of<W>(centred + p * pitch + of * d, R, d, h, shape.sign);
 }
 
-__global__ void __launch_bounds__(kPairThreads)
-    ranks_by_pairs_kernel(Layout layout, const int64_t* __restrict__ query_bin,
+constexpr int kRankWarps = 32;      // of a block: tiles of 32 positions at a time
+constexpr int64_t kFewBins = 1024;  // with counters for every tile
+
+// A block a sequence. In a tile the keys of a bin are where the ballots of all bits agree with it; keys of
+// earlier tiles are counted by bin.
+__global__ void __launch_bounds__(kRankWarps * 32)
+    ranks_by_tiles_kernel(Layout layout, int bins, const int64_t* __restrict__ query_bin,
                           const int64_t* __restrict__ key_bin, int64_t* __restrict__ rank,
                           int64_t* __restrict__ count) {
-  extern __shared__ __align__(16) uint32_t bins[];  // of keys
-  const int64_t begin = layout.cu_seqlens[blockIdx.y];
-  const int n = static_cast<int>(layout.cu_seqlens[blockIdx.y + 1] - begin);
-  const int tile = static_cast<int>(gridDim.x - 1 - blockIdx.x);  // the longest work first
-  const int p = tile * kPairThreads + static_cast<int>(threadIdx.x), p0 = p / 32 * 32;
-  if (tile * kPairThreads >= n) return;
-  for (int i = threadIdx.x; i < (tile + 1) * kPairThreads; i += kPairThreads)
-    bins[i] = i < n ? static_cast<uint32_t>(key_bin[begin + i]) : 0xffffffffu;
-  const uint32_t query = p < n ? static_cast<uint32_t>(query_bin[begin + p]) : 0u;
-  __syncthreads();
-  const uint32_t key = bins[p];
-  int before = 0, seen = 0;
-  for (int i = 0; i < p0; i += 32) {
-    before += count_32(bins + i, [&](uint32_t v) { return v == key; });
-    seen += count_32(bins + i, [&](uint32_t v) { return v == query; });
-  }
+  extern __shared__ int counters[];  // (kRankWarps + 1, bins + 1): keys before a tile; in the last row of all
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, pitch = bins + 1, bits = 32 - __clz(bins - 1);
+  int *own = counters + warp * pitch, *all = counters + kRankWarps * pitch;
+  const int64_t begin = layout.cu_seqlens[blockIdx.x];
+  const int n = static_cast<int>(layout.cu_seqlens[blockIdx.x + 1] - begin);
+  for (int bin = threadIdx.x; bin < bins; bin += kRankWarps * 32) all[bin] = 0;
+  for (int p = threadIdx.x; p - static_cast<int>(threadIdx.x) < n; p += kRankWarps * 32) {
+    const bool real = p < n;
+    const int key = real ? static_cast<int>(key_bin[begin + p]) : 0;
+    const int query = real ? static_cast<int>(query_bin[begin + p]) : 0;
+    for (int bin = lane; bin < bins; bin += 32) own[bin] = 0;
+    uint32_t same = __ballot_sync(0xffffffffu, real), wanted = same;
+    for (int b = 0; b < bits; ++b) {
+      const uint32_t set = __ballot_sync(0xffffffffu, key >> b & 1);
+      same &= key >> b & 1 ? set : ~set;
+      wanted &= query >> b & 1 ? set : ~set;
+    }
+    const uint32_t before = same & ((1u << lane) - 1);
+    __syncwarp();
+    if (real && before == 0) own[key] = __popc(same);
+    __syncthreads();
+    for (int bin = warp; bin < bins; bin += kRankWarps) {
+      const int here = counters[lane * pitch + bin];
+      int through = here;
 #pragma unroll
-  for (int i = 0; i < 32; ++i) {
-    before += p0 + i < p && bins[p0 + i] == key;
-    seen += p0 + i <= p && bins[p0 + i] == query;
+      for (int step = 1; step < 32; step *= 2) {
+        const int other = __shfl_up_sync(0xffffffffu, through, step);
+        if (lane >= step) through += other;
+      }
+      const int earlier = all[bin];
+      counters[lane * pitch + bin] = earlier + through - here;
+      __syncwarp();
+      if (lane == 31) all[bin] = earlier + through;
+    }
+    __syncthreads();
+    if (!real) continue;
+    rank[begin + p] = own[key] + __popc(before);
+    count[begin + p] = own[query] + __popc(wanted & (0xffffffffu >> (31 - lane)));
   }
-  if (p >= n) return;
-  rank[begin + p] = before;
-  count[begin + p] = seen;
 }
 
 // One warp a sequence; counters hold the keys of each bin so far.
@@ -202,32 +245,40 @@ template <class T>
 void lsh(const Layout& layout, const LshShape& shape, HashCentring centring, Rows<const T> K, Rows<const T> Q,
          const float* R, int64_t* query_bin, int64_t* key_bin, int64_t* rank, int64_t* count, float* scratch,
          cudaStream_t stream) {
-  const int d = static_cast<int>(shape.d), features = 2 * d;
   const auto batch = static_cast<unsigned>(layout.batch);
   const std::string text = "sequences " + std::to_string(layout.batch) + ", d " + std::to_string(shape.d) +
                            ", h " + std::to_string(shape.h);
-  float *sums = scratch, *squares = sums + layout.batch * chunks_of(layout) * features;
-  if (centring != HashCentring::none) {
-    chunk_sums_kernel<T><<<chunk_grid(layout), kChunkThreads, 0, stream>>>(layout, d, features, K, Q, sums);
-    check_launch("lsh's sums", text);
-  }
+  float *sums = scratch, *squares = sums + layout.batch * chunks_of(layout) * 2 * shape.d;
+  const Features<T> keys = features_of(K, shape.d), queries = features_of(Q, shape.d);
+  const bool fours = features_of(Rows<const float>{scratch, shape.d}, shape.d).fours;
   const bool whole = centring == HashCentring::whole_sequence;
-  if (whole) {
-    chunk_squares_kernel<T><<<chunk_grid(layout), kChunkThreads, 0, stream>>>(
-        layout, d, static_cast<float>(shape.padded_length), K, Q, sums, squares);
-    check_launch("lsh's squares", text);
-  }
-  const int64_t columns = padded_bits(static_cast<int>(shape.h));
-  const size_t bytes = sizeof(float) * (kChunk * (features + 1) + d * columns + 2 * features);
-  const auto hash = whole ? hash_kernel<T, T> : hash_kernel<T, float>;
-  if (bytes > 40 * 1024)
-    cudaFuncSetAttribute(hash, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-  hash<<<chunk_grid(layout), kChunkThreads, bytes, stream>>>(layout, shape, centring, K, Q, R, sums, squares,
-                                                             query_bin, key_bin);
-  check_launch("lsh's bins", text);
-  if (layout.max_seqlen <= kPairsLongest) {
-    ranks_by_pairs_kernel<<<pairs_grid(layout), kPairThreads, pairs_bytes(layout), stream>>>(
-        layout, query_bin, key_bin, rank, count);
+  with_chunk_team<kLshWidest>(shape.d, [&](auto tag) {
+    using Team = typename decltype(tag)::Type;
+    if (centring != HashCentring::none) {
+      chunk_sums_kernel<T, Team>
+          <<<chunk_grid(layout, 2), Team::kThreads, 0, stream>>>(layout, keys, queries, sums);
+      check_launch("lsh's sums", text);
+    }
+    if (whole) {
+      chunk_squares_kernel<T, Team><<<chunk_grid(layout, 2), Team::kThreads, 0, stream>>>(
+          layout, static_cast<float>(shape.padded_length), keys, queries, fours, sums, squares);
+      check_launch("lsh's squares", text);
+    }
+    const auto hash = whole ? hash_kernel<T, T, Team> : hash_kernel<T, float, Team>;
+    const size_t bytes =
+        sizeof(float) * (kChunk * (2 * shape.d + 1) + shape.d * padded_bits(static_cast<int>(shape.h)));
+    if (bytes > 24 * 1024)  // with what is static
+      cudaFuncSetAttribute(hash, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+    hash<<<chunk_grid(layout), 2 * Team::kThreads, bytes, stream>>>(
+        layout, shape, centring, keys, queries, fours, R, sums, squares, query_bin, key_bin);
+    check_launch("lsh's bins", text);
+  });
+  if (shape.bins <= kFewBins) {
+    const auto bytes = static_cast<int>(sizeof(int) * (kRankWarps + 1) * (shape.bins + 1));
+    if (bytes > 48 * 1024)
+      cudaFuncSetAttribute(ranks_by_tiles_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    ranks_by_tiles_kernel<<<batch, kRankWarps * 32, bytes, stream>>>(layout, static_cast<int>(shape.bins),
+                                                                     query_bin, key_bin, rank, count);
     check_launch("lsh's ranks", text);
     return;
   }

@@ -1,37 +1,38 @@
-// Query summaries. `causal`: running sums by chunks. `paper`: sums whose every partial sum is rounded have
-// one order, so one block takes a sequence: a thread a feature adds up a tile of positions while the others
-// bring the next; when the norms are known, all divide.
+// Query summaries. `causal`: running sums by chunks, each in the registers of a team. `paper`: sums whose
+// every partial sum is rounded have one order, so one block takes a sequence: a thread a feature adds up a
+// tile of positions while the others bring the next; when the norms are known, all divide.
 #include "lib/ops/cuda/chunk_sums.cuh"
 #include "lib/ops/cuda/key_selection.h"
 
 namespace hax::ops::cuda {
 namespace {
 
-template <class T>
-__global__ void __launch_bounds__(kChunkThreads)
-    summary_kernel(Layout layout, int d, Rows<const T> Q, const float* __restrict__ sums,
+template <class T, class Team>
+__global__ void __launch_bounds__(Team::kThreads)
+    summary_kernel(Layout layout, Features<T> Q, const float* __restrict__ sums, bool fours,
                    float* __restrict__ summary) {
-  extern __shared__ float x[];  // (kChunk, d + 1)
-  __shared__ float partial[kChunkThreads], inverse[kChunk];
+  __shared__ float shared[2 * Team::kShared];
   const Chunk chunk = chunk_of_block(layout);
   if (chunk.n <= 0) return;
-  load_chunk(x, Q, Q, chunk, d, d);
-  __syncthreads();
-  running_sums(x, partial, sums, d, [](int, float, float sum) { return sum; });
-  if (static_cast<int>(threadIdx.x) < chunk.n) {
-    const float* own = x + threadIdx.x * (d + 1);
+  const Team team(threadIdx.x);
+  float x[Team::kRows][Team::F], entering[Team::F] = {};
+  team.load(x, Q, chunk);
+  team.add_chunks(entering, sums, Q.d, Q.d, fours, static_cast<int>(blockIdx.x));
+  team.running(x, entering, shared);
+#pragma unroll
+  for (int r = 0; r < Team::kRows; ++r) {
     float square = 0.0f;
-    for (int f = 0; f < d; ++f) square = fmaf(own[f], own[f], square);
-    inverse[threadIdx.x] = 1.0f / fmaxf(sqrtf(square), 1e-12f);
+#pragma unroll
+    for (int i = 0; i < Team::F; ++i) square = fmaf(x[r][i], x[r][i], square);
+    square = team.over_row(square);
+    const float inverse = 1.0f / fmaxf(sqrtf(square), 1e-12f);
+#pragma unroll
+    for (int i = 0; i < Team::F; ++i) x[r][i] *= inverse;
+    if (team.row(r) < chunk.n) team.store(summary + (chunk.first + team.row(r)) * Q.d, x[r], Q.d, fours);
   }
-  __syncthreads();
-  for_chunk(
-      d, [&](int p, int f) { return x[p * (d + 1) + f] * inverse[p]; },
-      [&](int p, int f, float value) {
-        if (p < chunk.n) summary[(chunk.first + p) * d + f] = value;
-      });
 }
 
+constexpr int kBatch = 8;           // loads that a thread has on their way together
 constexpr int kPaperThreads = 512;  // at most half of them add up
 
 // Positions of a tile.
@@ -121,15 +122,18 @@ int64_t summary_scratch_floats(const Layout& layout, int64_t d) {
 }
 
 template <class T>
-void query_summary_causal(const Layout& layout, int64_t d_in, Rows<const T> Q, float* summary, float* scratch,
+void query_summary_causal(const Layout& layout, int64_t d, Rows<const T> Q, float* summary, float* scratch,
                           cudaStream_t stream) {
-  const int d = static_cast<int>(d_in);
-  chunk_sums_kernel<T><<<chunk_grid(layout), kChunkThreads, 0, stream>>>(layout, d, d, Q, Q, scratch);
-  const size_t bytes = sizeof(float) * kChunk * (d + 1);
-  if (bytes > 40 * 1024)
-    cudaFuncSetAttribute(summary_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         static_cast<int>(bytes));
-  summary_kernel<T><<<chunk_grid(layout), kChunkThreads, bytes, stream>>>(layout, d, Q, scratch, summary);
+  const Features<T> queries = features_of(Q, d);
+  const bool fours = features_of(Rows<const float>{scratch, d}, d).fours &&
+                     features_of(Rows<const float>{summary, d}, d).fours;
+  with_chunk_team<kSummaryWidest>(d, [&](auto team) {
+    using Team = typename decltype(team)::Type;
+    chunk_sums_kernel<T, Team>
+        <<<chunk_grid(layout), Team::kThreads, 0, stream>>>(layout, queries, queries, scratch);
+    summary_kernel<T, Team>
+        <<<chunk_grid(layout), Team::kThreads, 0, stream>>>(layout, queries, scratch, fours, summary);
+  });
   check_launch("query_summary_causal",
                "sequences " + std::to_string(layout.batch) + ", d " + std::to_string(d));
 }
