@@ -282,6 +282,24 @@ TEST_CASE("selective_scan on a GPU agrees with the fp64 reference", "[gpu]") {
   }
 }
 
+// Enough sequences, for any number of channels, that blocks walk whole ones.
+TEST_CASE("selective_scan on a GPU agrees with the fp64 reference on many short sequences", "[gpu]") {
+  std::vector<int64_t> lengths;
+  for (int64_t i = 0; i < 250; ++i) lengths.push_back(1 + i * 37 % 40);
+  lengths[3] = lengths[4] = 45;  // longer than a tile
+  uint32_t seed = 700;
+  for (const auto& [channels, N] :
+       std::vector<std::pair<int64_t, int64_t>>{{128, 16}, {24, 5}, {65, 4}, {16, 8}, {40, 32}, {6, 2}}) {
+    seed += 10;
+    const auto inputs = random_inputs(test::layout_of(lengths).total(), channels, N, seed);
+    const auto upstream = test::random_normal({inputs[0].size(0), channels}, seed + 9);
+    CAPTURE(channels, N);
+    for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+      test::check_on_gpu(kScanOn, lengths, inputs, upstream, output_and_gradient_names(), dtype, 4e-6);
+    }
+  }
+}
+
 TEST_CASE("selective_scan on a GPU holds over two thousand tokens", "[gpu]") {
   const auto inputs = random_inputs(2007, 20, 16, 7);
   const auto upstream = test::random_normal({2007, 20}, 8);
@@ -298,6 +316,11 @@ TEST_CASE("selective_scan on a GPU leaves zeros behind the last sequence", "[gpu
     test::check_rows_behind_the_end(kScanOn, inputs, {true, true, false, true, true, false, false}, upstream,
                                     used);
   }
+  // So many channels that blocks walk whole sequences.
+  const auto wide = random_inputs(150, 1600, 16, 92);
+  const auto wide_upstream = test::random_normal({150, 1600}, 93, at::kFloat).to(at::kCUDA);
+  test::check_rows_behind_the_end(kScanOn, wide, {true, true, false, true, true, false, false}, wide_upstream,
+                                  100);
 }
 
 }  // namespace

@@ -21,6 +21,15 @@ __device__ __forceinline__ float log2_fast(float x) {
 
 __device__ __forceinline__ float softplus(float x) { return x > 20.0f ? x : log1pf(expf(x)); }
 
+// log(1 + exp(x)), of relative error below 2e-6 for x > -20. With e = exp(-|x|) it is max(x, 0) + log(1 + e),
+// and log(1 + e) = 2 artanh(s), s = e / (2 + e) <= 1/3, whose series' remainder is a polynomial fitted in
+// s^2.
+__device__ __forceinline__ float softplus_by_series(float x) {
+  const float e = exp2_fast(fabsf(x) * -kLog2E), s = __fdividef(e, 2.0f + e), z = s * s;
+  const float rest = 0.66666413f + z * (0.40021699f + z * (0.27999139f + z * 0.2802447f));
+  return fmaxf(x, 0.0f) + s * (2.0f + z * rest);
+}
+
 // The derivative of softplus at the place where its value is y.
 __device__ __forceinline__ float softplus_slope(float y) { return -expm1f(-y); }
 
