@@ -1,4 +1,5 @@
-// Blocks of one cluster: they run at the same time and write each other's shared memory (sm_90 on).
+// Blocks of one cluster: they run at the same time and write each other's shared memory (sm_90 on:
+// has_clusters in launch.h). Code for older devices is compiled, and never run.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -9,27 +10,36 @@
 
 namespace hax::ops::cuda {
 
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define HAX_CLUSTER_ASM(...) asm volatile(__VA_ARGS__)
+#else
+#define HAX_CLUSTER_ASM(...) __trap()
+#endif
+
 // All threads of the cluster arrive; what they wrote before is seen by those that waited. No thread arrives
 // again before it has waited.
 __device__ __forceinline__ void cluster_arrive() {
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  HAX_CLUSTER_ASM("barrier.cluster.arrive.release.aligned;" ::: "memory");
 }
 __device__ __forceinline__ void cluster_wait() {
-  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+  HAX_CLUSTER_ASM("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
 // Stores to the place in block `rank` that `place` is in this one.
 __device__ __forceinline__ void store_in_block(int rank, float4* place, float4 value) {
-  uint32_t address;
-  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
-               : "=r"(address)
-               : "r"(shared_address(place)), "r"(rank));
-  asm volatile("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(value.x), "f"(value.y),
-               "f"(value.z), "f"(value.w)
-               : "memory");
+  [[maybe_unused]] uint32_t address = 0;
+  HAX_CLUSTER_ASM("mapa.shared::cluster.u32 %0, %1, %2;"
+                  : "=r"(address)
+                  : "r"(shared_address(place)), "r"(rank));
+  HAX_CLUSTER_ASM("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(value.x),
+                  "f"(value.y), "f"(value.z), "f"(value.w)
+                  : "memory");
 }
 
-// kernel<<<blocks, threads, bytes, stream>>>(arguments...) in clusters of these sizes.
+#undef HAX_CLUSTER_ASM
+
+// kernel<<<blocks, threads, bytes, stream>>>(arguments...) in clusters of these sizes; of one block: no
+// clusters.
 template <class... Parameters, class... Arguments>
 void launch_clusters(void (*kernel)(Parameters...), dim3 cluster, dim3 blocks, unsigned threads, size_t bytes,
                      cudaStream_t stream, const Arguments&... arguments) {
@@ -44,7 +54,7 @@ void launch_clusters(void (*kernel)(Parameters...), dim3 cluster, dim3 blocks, u
   size.val.clusterDim.y = cluster.y;
   size.val.clusterDim.z = cluster.z;
   config.attrs = &size;
-  config.numAttrs = 1;
+  config.numAttrs = cluster.x * cluster.y * cluster.z > 1 ? 1 : 0;
   cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
 }
 

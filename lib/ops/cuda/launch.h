@@ -39,6 +39,14 @@ inline void check_launch(const char* kernel, const std::string& shape) {
   }
 }
 
+// Whether the current device runs clusters of blocks (lib/ops/cuda/cluster.cuh).
+inline bool has_clusters() {
+  int device = 0, major = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  return major >= 9;
+}
+
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace hax::ops::cuda

@@ -319,6 +319,7 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
 template <class T>
 SsdPlan gradient_plan(const Layout& layout, const SsdShape& shape) {
   SsdPlan plan = ssd_plan_of<T>(layout, shape);
+  if (!has_clusters()) return plan;
   for (const int size : {4, 3, 2}) {
     const int64_t bytes = Sizes(plan).bytes<T>(plan) + KeySums::bytes(plan.N_tile / 4, size);
     if (plan.parts % size != 0 || bytes > kSharedMemory) continue;

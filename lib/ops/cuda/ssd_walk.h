@@ -19,11 +19,12 @@ inline SsdPlan ssd_walk_plan(const Layout& layout, const SsdShape& shape, int he
 }
 
 // Whether sequences and heads, of which every pair is walked by four warps, fill a device, and the blocks of
-// a group make a cluster; decided from the shape alone, for a captured graph serves any lengths.
+// a group make a cluster, which the device has; decided from the shape alone, for a captured graph serves any
+// lengths.
 template <class T>
 bool ssd_walks(const Layout& layout, const SsdShape& shape) {
   return sizeof(T) == 2 && shape.P <= 16 && shape.N <= 32 && layout.batch * shape.H >= 256 &&
-         ssd_walk_plan(layout, shape, kWalkHeads).parts <= 8;
+         ssd_walk_plan(layout, shape, kWalkHeads).parts <= 8 && has_clusters();
 }
 
 // Places for the states that enter steps, each of all heads. Those of sequence b begin at place
