@@ -11,6 +11,7 @@
 #include "lib/ops/lanes.h"
 #include "lib/ops/linear.h"
 #include "lib/ops/lsh.h"
+#include "lib/ops/sampled_ranking.h"
 #include "lib/ops/sparse_attention.h"
 
 namespace hax {
@@ -87,18 +88,15 @@ struct PatternPass {
   // The ranking loss; the MLP runs again, with gradient, at the sampled positions.
   void rank(PatternRecord& record) {
     record.sampled = draws.sampled_positions(layer, share, layout);
-    const at::Tensor lengths = layout.cu_seqlens.diff();
-    const at::Tensor pad_queries = paper() ? layout.padded_length - lengths : at::zeros_like(lengths);
     // `paper` takes its statistics in the activations' dtype, as the official code; `causal` in fp32 or
-    // wider.
-    const auto type = paper() ? Q.scalar_type() : at::promote_types(Q.scalar_type(), at::kFloat);
-    record.targets = ops::ranking_targets(Q, K, record.sampled, pad_queries, layout, type);
-
-    const at::Tensor features =
-        ops::sampled_features(K, record.summary, record.sampled, layout, mlp.w1.scalar_type());
-    at::Tensor scores = mlp.score(features).view({layout.batch(), share});
-    if (!paper() && scores.scalar_type() == at::kBFloat16) scores = scores.to(at::kFloat);
-    aux_loss = ops::ranking_loss(scores, record.targets, record.sampled >= 0);
+    // wider, and without padded queries.
+    const auto wide = [](at::ScalarType type) { return at::promote_types(type, at::kFloat); };
+    const auto of_weights = mlp.w1.scalar_type();
+    const at::Tensor pad_queries = paper() ? layout.padded_length - layout.cu_seqlens.diff() : at::Tensor();
+    record.targets = ops::ranking_targets(Q, K, record.sampled, pad_queries, layout,
+                                          paper() ? Q.scalar_type() : wide(Q.scalar_type()));
+    aux_loss = ops::sampled_ranking(K, record.summary, record.sampled, record.targets, mlp, layout,
+                                    paper() ? of_weights : wide(of_weights));
   }
 };
 
@@ -157,10 +155,9 @@ SparseBranch::SparseBranch(const ModelConfig& config, int64_t layer, uint64_t se
   }
 }
 
-SparseBranch::KeysQueries SparseBranch::project(const at::Tensor& u) const {
-  const int64_t d = config_.d_qk();
-  const auto KQ = ops::linear(u, xx_proj_->to(u.scalar_type())).split(d, 1);
-  return {KQ[0] / std::sqrt(static_cast<double>(d)), KQ[1]};
+ops::KeysQueries SparseBranch::project(const at::Tensor& u) const {
+  return ops::keys_queries(ops::linear(u, xx_proj_->to(u.scalar_type())),
+                           1 / std::sqrt(static_cast<double>(config_.d_qk())));
 }
 
 ops::ScoreMlp SparseBranch::score_mlp() const {

@@ -14,6 +14,7 @@
 #include "lib/model/draws.h"
 #include "lib/model/parameters.h"
 #include "lib/ops/key_set.h"
+#include "lib/ops/keys_queries.h"
 #include "lib/ops/lanes.h"
 
 namespace hax {
@@ -67,10 +68,7 @@ class SparseBranch {
   at::Tensor step(const at::Tensor& u, BranchState& state) const;
 
  private:
-  struct KeysQueries {
-    at::Tensor K, Q;  // (T, d_qk), K scaled
-  };
-  KeysQueries project(const at::Tensor& u) const;
+  ops::KeysQueries project(const at::Tensor& u) const;
   ops::ScoreMlp score_mlp() const;  // empty without key_selection
 
   const ModelConfig config_;

@@ -8,6 +8,7 @@
 #include "lib/ops/gate.h"
 #include "lib/ops/key_scores.h"
 #include "lib/ops/key_set.h"
+#include "lib/ops/keys_queries.h"
 #include "lib/ops/layout.h"
 #include "lib/ops/lsh.h"
 #include "lib/ops/pieces.h"
@@ -29,6 +30,9 @@ Refusal rms_norm_cuda_refusal(const at::Tensor& x, at::ScalarType out);
 ResidualNorm rms_norm_cuda(const at::Tensor& x, const at::Tensor& h, const at::Tensor& weight, double eps,
                            at::ScalarType out);
 
+at::Tensor rms_norm_of_rows_cuda(const at::Tensor& x, const at::Tensor& h, const at::Tensor& rows,
+                                 const at::Tensor& weight, double eps);
+
 // weight undefined: no norm.
 Refusal gate_cuda_refusal(const GateInputs& in);
 at::Tensor gate_cuda(const GateInputs& in, const at::Tensor& weight, double eps);
@@ -46,17 +50,24 @@ at::Tensor query_summary_causal_cuda(const at::Tensor& Q, const PackedLayout& la
 at::Tensor query_summary_paper_cuda(const at::Tensor& Q, const PackedLayout& layout);
 Refusal topk_cuda_refusal(int64_t k);
 TopkMembership cumulative_topk_cuda(const at::Tensor& scores, int64_t k, const PackedLayout& layout);
-at::Tensor sampled_features_cuda(const at::Tensor& K, const at::Tensor& summary, const at::Tensor& sampled,
-                                 const PackedLayout& layout, at::ScalarType type);
 at::Tensor ranking_targets_cuda(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& sampled,
                                 const at::Tensor& pad_queries, const PackedLayout& layout,
                                 at::ScalarType type);
-at::Tensor ranking_loss_cuda(const at::Tensor& scores, const at::Tensor& targets, const at::Tensor& valid);
+
+Refusal sampled_ranking_cuda_refusal(const at::Tensor& K, const at::Tensor& summary,
+                                     const at::Tensor& sampled, const at::Tensor& targets,
+                                     const ScoreMlp& mlp, at::ScalarType pairs);
+at::Tensor sampled_ranking_cuda(const at::Tensor& K, const at::Tensor& summary, const at::Tensor& sampled,
+                                const at::Tensor& targets, const ScoreMlp& mlp, const PackedLayout& layout,
+                                at::ScalarType pairs);
 
 at::Tensor embedding_cuda(const at::Tensor& weight, const at::Tensor& tokens, const PackedLayout& layout);
 
 // Rows whose target is below 0 do not count. `rounds`: as rounded_cross_entropy.
 CrossEntropy cross_entropy_cuda(const at::Tensor& logits, const at::Tensor& target, bool rounds);
+
+bool has_keys_queries_cuda(const at::Tensor& rows);
+KeysQueries keys_queries_cuda(const at::Tensor& rows, double scale);
 
 bool has_pieces_cuda(const at::Tensor& x, at::ScalarType other);
 void cast_pieces_cuda(const std::vector<at::Tensor>& values, const std::vector<at::Tensor>& casts);

@@ -40,6 +40,14 @@ cuda::Rows<T> mutable_device_rows(const at::Tensor& rows) {
   return {mutable_device_data<T>(rows), rows.stride(0)};
 }
 
+// Rows that 16-byte loads can read.
+inline at::Tensor aligned_rows(const at::Tensor& x) {
+  const at::Tensor rows = as_rows(x);
+  const bool aligned = reinterpret_cast<uintptr_t>(rows.const_data_ptr()) % 16 == 0 &&
+                       rows.stride(0) * rows.element_size() % 16 == 0;
+  return aligned ? rows : rows.clone(at::MemoryFormat::Contiguous);
+}
+
 // f(T()) with the element type of x.
 template <class F>
 void with_element_type(const at::Tensor& x, const F& f) {

@@ -182,16 +182,8 @@ TopkMembership cumulative_topk(const at::Tensor& scores_in, int64_t k, const Pac
 }
 
 at::Tensor sampled_features(const at::Tensor& K, const at::Tensor& summary, const at::Tensor& sampled,
-                            const PackedLayout& layout, at::ScalarType type, Path path) {
+                            const PackedLayout& layout, at::ScalarType type) {
   const at::NoGradGuard no_grad;
-#ifdef HAX_CUDA
-  const auto refusal = [&] {
-    return first_refusal({other_dtype("the summary", summary.scalar_type(), {at::kFloat, at::kBFloat16}),
-                          other_dtype("the result", type, {at::kFloat, at::kBFloat16})});
-  };
-  if (use_cuda_kernel("sampled_features", path, K, refusal))
-    return sampled_features_cuda(K, summary, sampled, layout, type);
-#endif
   const int64_t B = layout.batch();
   const at::Tensor n = layout.cu_seqlens.diff().view({B, 1});
   const at::Tensor rows =
@@ -201,15 +193,17 @@ at::Tensor sampled_features(const at::Tensor& K, const at::Tensor& summary, cons
 }
 
 at::Tensor ranking_targets(const at::Tensor& Q_in, const at::Tensor& K_in, const at::Tensor& sampled,
-                           const at::Tensor& pad_queries, const PackedLayout& layout, at::ScalarType type,
+                           const at::Tensor& pad_queries_in, const PackedLayout& layout, at::ScalarType type,
                            Path path) {
   const at::NoGradGuard no_grad;
 #ifdef HAX_CUDA
   const auto refusal = [&] { return other_dtype("K", K_in.scalar_type(), {Q_in.scalar_type()}); };
   if (use_cuda_kernel("ranking_targets", path, Q_in, refusal))
-    return ranking_targets_cuda(Q_in, K_in, sampled, pad_queries, layout, type);
+    return ranking_targets_cuda(Q_in, K_in, sampled, pad_queries_in, layout, type);
 #endif
   const at::Tensor Q = Q_in.to(type), K = K_in.to(type);
+  const at::Tensor pad_queries =
+      pad_queries_in.defined() ? pad_queries_in : at::zeros({layout.batch()}, layout.cu_seqlens.options());
   if (use_cpu_kernel("ranking_targets", path, Q)) {
     const at::Tensor q = as_rows(Q), k = as_rows(K), places = sampled.contiguous(),
                      pads = pad_queries.contiguous();
@@ -225,15 +219,7 @@ at::Tensor ranking_targets(const at::Tensor& Q_in, const at::Tensor& K_in, const
                                  : ranking_targets_composite(Q, K, sampled, pad_queries, layout);
 }
 
-at::Tensor ranking_loss(const at::Tensor& scores, const at::Tensor& targets, const at::Tensor& valid,
-                        Path path) {
-#ifdef HAX_CUDA
-  const auto refusal = [&] {
-    return other_dtype("targets", targets.scalar_type(), {at::kFloat, at::kBFloat16});
-  };
-  if (use_cuda_kernel("ranking_loss", path, scores, refusal))
-    return ranking_loss_cuda(scores, targets, valid);
-#endif
+at::Tensor ranking_loss(const at::Tensor& scores, const at::Tensor& targets, const at::Tensor& valid) {
   const auto wide = compute_type(scores);
   const auto pairs = [](const at::Tensor& x) { return std::pair(x.unsqueeze(2), x.unsqueeze(1)); };
   const auto [s_j, s_l] = pairs(scores);

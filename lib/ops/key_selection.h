@@ -22,11 +22,11 @@ TopkMembership cumulative_topk(const at::Tensor& scores, int64_t k, const Packed
 // behind the sequence's end is a padded key, K_j = 0, whose summary is that of the last token; -1 reads
 // position 0. Not differentiable.
 at::Tensor sampled_features(const at::Tensor& K, const at::Tensor& summary, const at::Tensor& sampled,
-                            const PackedLayout& layout, at::ScalarType type, Path path = Path::automatic);
+                            const PackedLayout& layout, at::ScalarType type);
 
 // y_j = sum_{i >= j} sigmoid(Q_i . K_j) at the sampled keys; not differentiable. Q, K (T, d); sampled (B, s)
 // positions, -1 where a sequence gives no sample (its target is 0); pad_queries (B) int64: how many padded
-// queries (each worth sigmoid(0) = 0.5) follow the real ones, zero under `causal`. A sampled position behind
+// queries (each worth sigmoid(0) = 0.5) follow the real ones; undefined: none, as under `causal`. A sampled position behind
 // the sequence's end is a padded key, K = 0: y_j = 0.5 * (padded queries from j on). Returns (B, s) of
 // `type`, which is Q's dtype (`paper`) or wider (`causal`); products and sigmoids are rounded to it, sums are
 // fp32 or wider inside.
@@ -38,7 +38,6 @@ at::Tensor ranking_targets(const at::Tensor& Q, const at::Tensor& K, const at::T
 // t_jl = ([y_j > y_l] + [y_j >= y_l]) / 2. scores, targets (B, s); valid (B, s) bool: pairs with an invalid
 // member do not count, and without any valid pair the loss is 0. Scalar, fp32 or wider; the pairs'
 // differences are rounded to the scores' dtype. Differentiable in scores.
-at::Tensor ranking_loss(const at::Tensor& scores, const at::Tensor& targets, const at::Tensor& valid,
-                        Path path = Path::automatic);
+at::Tensor ranking_loss(const at::Tensor& scores, const at::Tensor& targets, const at::Tensor& valid);
 
 }  // namespace hax::ops

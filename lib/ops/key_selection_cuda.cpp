@@ -6,42 +6,6 @@
 #include "lib/ops/key_selection.h"
 
 namespace hax::ops {
-namespace {
-
-using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
-
-class CudaRankingLoss : public torch::autograd::Function<CudaRankingLoss> {
- public:
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& scores, const at::Tensor& targets,
-                            const at::Tensor& valid) {
-    const int64_t batch = scores.size(0), k = scores.size(1);
-    const auto floats = [&](at::IntArrayRef sizes) {
-      return at::empty(sizes, scores.options().dtype(at::kFloat));
-    };
-    const at::Tensor loss = floats({}), slopes = floats({batch, k}), work = floats({2 * batch});
-    const at::Tensor s = scores.contiguous(), y = targets.contiguous(), v = valid.contiguous();
-    with_element_type(s, [&](auto score) {
-      with_element_type(y, [&](auto target) {
-        using S = decltype(score);
-        using Y = decltype(target);
-        cuda::ranking_loss<S, Y>(batch, k, device_data<S>(s), device_data<Y>(y), device_data<bool>(v),
-                                 mutable_device_data<float>(loss), mutable_device_data<float>(slopes),
-                                 mutable_device_data<float>(work), cuda_stream());
-      });
-    });
-    ctx->save_for_backward({slopes});
-    ctx->saved_data["type"] = static_cast<int64_t>(scores.scalar_type());
-    return loss;
-  }
-  static variable_list backward(AutogradContext* ctx, variable_list gradients) {
-    const auto type = static_cast<at::ScalarType>(ctx->saved_data["type"].toInt());
-    return {(ctx->get_saved_variables()[0] * gradients[0]).to(type), at::Tensor(), at::Tensor()};
-  }
-};
-
-}  // namespace
-
 Refusal topk_cuda_refusal(int64_t k) { return above("k", k, cuda::kTopkMost); }
 
 Refusal query_summary_cuda_refusal(const at::Tensor& Q) {
@@ -84,40 +48,19 @@ TopkMembership cumulative_topk_cuda(const at::Tensor& scores, int64_t k, const P
   return {evicted};
 }
 
-at::Tensor sampled_features_cuda(const at::Tensor& K_in, const at::Tensor& summary_in,
-                                 const at::Tensor& sampled_in, const PackedLayout& layout,
-                                 at::ScalarType type) {
-  const at::Tensor K = as_rows(K_in), summary = as_rows(summary_in), sampled = sampled_in.contiguous();
-  const int64_t d = K.size(1);
-  const at::Tensor features = at::empty({sampled.numel(), 2 * d}, K.options().dtype(type));
-  with_element_type(K, [&](auto key) {
-    with_element_type(summary, [&](auto sum) {
-      with_element_type(features, [&](auto feature) {
-        using T = decltype(key);
-        using S = decltype(sum);
-        using W = decltype(feature);
-        cuda::sampled_features<T, S, W>(cuda_layout(layout), d, sampled.size(1), device_rows<T>(K),
-                                        device_rows<S>(summary), device_data<int64_t>(sampled),
-                                        mutable_device_data<W>(features), cuda_stream());
-      });
-    });
-  });
-  return features;
-}
-
 at::Tensor ranking_targets_cuda(const at::Tensor& Q_in, const at::Tensor& K_in, const at::Tensor& sampled_in,
-                                const at::Tensor& pad_queries_in, const PackedLayout& layout,
+                                const at::Tensor& pad_queries, const PackedLayout& layout,
                                 at::ScalarType type) {
-  const at::Tensor Q = as_rows(Q_in), K = as_rows(K_in), sampled = sampled_in.contiguous(),
-                   pad_queries = pad_queries_in.contiguous();
+  const at::Tensor Q = as_rows(Q_in), K = as_rows(K_in), sampled = sampled_in.contiguous();
+  const at::Tensor pads = pad_queries.defined() ? pad_queries.contiguous() : at::Tensor();
   const at::Tensor targets = at::empty(sampled.sizes(), Q.options().dtype(type));
   const auto fill = [&](auto in, auto out) {
     using T = decltype(in);
     using Y = decltype(out);
     cuda::ranking_targets<T, Y>(cuda_layout(layout), Q.size(1), sampled.size(1), device_rows<T>(Q),
                                 device_rows<T>(K), device_data<int64_t>(sampled),
-                                device_data<int64_t>(pad_queries), mutable_device_data<Y>(targets),
-                                cuda_stream());
+                                pads.defined() ? device_data<int64_t>(pads) : nullptr,
+                                mutable_device_data<Y>(targets), cuda_stream());
   };
   if (Q.scalar_type() == at::kFloat)
     fill(float(), float());
@@ -126,10 +69,6 @@ at::Tensor ranking_targets_cuda(const at::Tensor& Q_in, const at::Tensor& K_in, 
   else
     fill(__nv_bfloat16(), __nv_bfloat16());
   return targets;
-}
-
-at::Tensor ranking_loss_cuda(const at::Tensor& scores, const at::Tensor& targets, const at::Tensor& valid) {
-  return CudaRankingLoss::apply(scores, targets, valid);
 }
 
 Refusal key_scores_cuda_refusal(const at::Tensor& K, const at::Tensor& summary, const ScoreMlp& mlp) {

@@ -1,6 +1,6 @@
-// Key selection on packed sequences (lib/ops/key_selection.h): query summary, scores, running top-k, ranking
-// sample, targets and loss. One .cu file each: query_summary, key_scores, running_topk (with the sample),
-// ranking.
+// Key selection on packed sequences (lib/ops/key_selection.h): query summary, scores, running top-k, and the
+// ranking sample and targets. One .cu file each: query_summary, key_scores, running_topk (with the sample),
+// ranking_targets.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -52,22 +52,10 @@ struct SampleKey {
 void sample_positions(const Layout& layout, int64_t k, const SampleKey& key, bool fill_with_pad,
                       int64_t padded_length, int64_t* sampled, cudaStream_t stream);
 
-// features (batch k, 2 d): [K_j ; summary_j] at sampled positions (batch, k); behind a sequence's end 0 and
-// the last summary, for -1 those of position 0. T, S, W: float or __nv_bfloat16.
-template <class T, class S, class W>
-void sampled_features(const Layout& layout, int64_t d, int64_t k, Rows<const T> K, Rows<const S> summary,
-                      const int64_t* sampled, W* features, cudaStream_t stream);
-
-// pad_queries (batch): padded queries behind each sequence. targets (batch, k); products, sigmoids and
+// pad_queries (batch): padded queries behind each sequence; null: none. targets (batch, k); products, sigmoids and
 // targets are rounded to Y. (T, Y): both float, both bf16, or T bf16 and Y float.
 template <class T, class Y>
 void ranking_targets(const Layout& layout, int64_t d, int64_t k, Rows<const T> Q, Rows<const T> K,
                      const int64_t* sampled, const int64_t* pad_queries, Y* targets, cudaStream_t stream);
-
-// valid (batch, k). loss: the mean over pairs of valid places, whose differences are rounded to S; slopes
-// (batch, k): d loss / d scores. S, Y: float or bf16. scratch: 2 batch floats.
-template <class S, class Y>
-void ranking_loss(int64_t batch, int64_t k, const S* scores, const Y* targets, const bool* valid, float* loss,
-                  float* slopes, float* scratch, cudaStream_t stream);
 
 }  // namespace hax::ops::cuda

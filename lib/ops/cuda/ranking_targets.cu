@@ -1,5 +1,5 @@
-// The ranking loss that trains key selection's scores, and its targets. Targets of bf16 keys on tensor cores
-// where their width allows, else a warp a sampled key with its lanes over the queries.
+// The targets of the ranking loss: of bf16 keys on tensor cores where their width allows, else a warp a
+// sampled key with its lanes over the queries.
 #include "lib/ops/cuda/convert.cuh"
 #include "lib/ops/cuda/key_selection.h"
 #include "lib/ops/cuda/tiles.cuh"
@@ -9,6 +9,12 @@ namespace hax::ops::cuda {
 namespace {
 
 constexpr int kTargetWarps = 8;
+
+// What the padded queries behind this block's sequence of n give to position j: sigmoid(0) each.
+__device__ __forceinline__ float of_padded(int64_t n, int64_t j, const int64_t* __restrict__ pad_queries) {
+  const int64_t padded = pad_queries ? n + pad_queries[blockIdx.y] - max(n, j) : 0;
+  return 0.5f * static_cast<float>(max(padded, int64_t{0}));
+}
 
 // Y: what products, sigmoids and targets are rounded to.
 template <class T, class Y>
@@ -35,7 +41,7 @@ __global__ void __launch_bounds__(kTargetWarps * 32)
       }
     }
     sum = warp_sum(sum);
-    sum += 0.5f * static_cast<float>(max(n + pad_queries[blockIdx.y] - max(n, j), int64_t{0}));
+    sum += of_padded(n, j, pad_queries);
   }
   if (lane == 0) targets[place] = from_float<Y>(sum);
 }
@@ -126,99 +132,9 @@ __global__ void __launch_bounds__(kTileWarps * 32)
   float total = 0.0f;
   if (j >= 0) {
     for (int w = 0; w < kTileWarps; ++w) total += sums[w][threadIdx.x];
-    total += 0.5f * static_cast<float>(max(n + pad_queries[blockIdx.y] - max(n, j), int64_t{0}));
+    total += of_padded(n, j, pad_queries);
   }
   targets[first + threadIdx.x] = from_float<Y>(total);
-}
-
-// ---- features: a thread an element
-
-constexpr int kFeatureThreads = 256;
-
-template <class T, class S, class W>
-__global__ void __launch_bounds__(kFeatureThreads)
-    features_kernel(Layout layout, int d, int k, Rows<const T> K, Rows<const S> summary,
-                    const int64_t* __restrict__ sampled, W* __restrict__ features) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kFeatureThreads + threadIdx.x, place = i / (2 * d);
-  if (place >= layout.batch * k) return;
-  const int c = static_cast<int>(i % (2 * d));
-  const int64_t b = place / k, begin = layout.cu_seqlens[b], n = layout.cu_seqlens[b + 1] - begin;
-  const int64_t j = sampled[place], row = begin + min(max(j, int64_t{0}), n - 1);
-  float value = 0.0f;
-  if (c >= d)
-    value = to_float(summary.data[row * summary.stride + c - d]);
-  else if (j < n)
-    value = to_float(K.data[row * K.stride + c]);
-  features[i] = from_float<W>(value);
-}
-
-// ---- ranking loss: a block a sequence; then one block for the mean
-
-constexpr int kLossThreads = 256, kTogether = 8;  // threads that share a key's pairs
-
-template <class S, class Y>
-__global__ void __launch_bounds__(kLossThreads)
-    pairs_kernel(int k, const S* __restrict__ scores, const Y* __restrict__ targets,
-                 const bool* __restrict__ valid, float* __restrict__ sums, float* __restrict__ pairs,
-                 float* __restrict__ slopes) {
-  extern __shared__ float shared[];  // (k) scores, (k) targets, (k) valid
-  __shared__ float partial[kLossThreads / 32];
-  float *s = shared, *y = s + k, *v = y + k;
-  const int64_t base = static_cast<int64_t>(blockIdx.x) * k;
-  int count = 0;
-  for (int j0 = 0; j0 < k; j0 += kLossThreads) {
-    const int j = j0 + static_cast<int>(threadIdx.x);
-    if (j < k) {
-      s[j] = to_float(scores[base + j]);
-      y[j] = to_float(targets[base + j]);
-      v[j] = valid[base + j] ? 1.0f : 0.0f;
-    }
-    count += __syncthreads_count(j < k && valid[base + j]);
-  }
-  float loss = 0.0f;
-  for (int j0 = 0; j0 < k; j0 += kLossThreads / kTogether) {
-    const int j = j0 + static_cast<int>(threadIdx.x) / kTogether;
-    float slope = 0.0f;
-    for (int l = static_cast<int>(threadIdx.x) % kTogether; j < k && l < k; l += kTogether) {
-      const float x = rounded<S>(s[j] - s[l]), weight = v[j] * v[l];
-      const float t = 0.5f * ((y[j] > y[l] ? 1.0f : 0.0f) + (y[j] >= y[l] ? 1.0f : 0.0f));
-      loss += weight * (fmaxf(x, 0.0f) - x * t + log1pf(__expf(-fabsf(x))));
-      slope += weight * (sigmoid(x) - t);
-    }
-#pragma unroll
-    for (int step = kTogether / 2; step > 0; step /= 2) slope += __shfl_xor_sync(0xffffffffu, slope, step);
-    // The pair (l, j) pulls at s_j as (j, l) does.
-    if (j < k && threadIdx.x % kTogether == 0) slopes[base + j] = 2.0f * slope;
-  }
-  loss = warp_sum(loss);
-  if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = loss;
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    float sum = 0.0f;
-    for (const float part : partial) sum += part;
-    sums[blockIdx.x] = sum;
-    pairs[blockIdx.x] = static_cast<float>(count) * static_cast<float>(count);
-  }
-}
-
-__global__ void mean_kernel(int batch, int k, const float* __restrict__ sums, const float* __restrict__ pairs,
-                            float* __restrict__ loss, float* __restrict__ slopes) {
-  __shared__ float count;
-  if (threadIdx.x < 32) {
-    float a = 0.0f, b = 0.0f;
-    for (int i = threadIdx.x; i < batch; i += 32) {
-      a += sums[i];
-      b += pairs[i];
-    }
-    a = warp_sum(a);
-    b = warp_sum(b);
-    if (threadIdx.x == 0) {
-      count = fmaxf(b, 1.0f);
-      loss[0] = a / count;
-    }
-  }
-  __syncthreads();
-  for (int i = threadIdx.x; i < batch * k; i += blockDim.x) slopes[i] /= count;
 }
 
 std::string sequences_text(const Layout& layout, int64_t k) {
@@ -226,15 +142,6 @@ std::string sequences_text(const Layout& layout, int64_t k) {
 }
 
 }  // namespace
-
-template <class T, class S, class W>
-void sampled_features(const Layout& layout, int64_t d, int64_t k, Rows<const T> K, Rows<const S> summary,
-                      const int64_t* sampled, W* features, cudaStream_t stream) {
-  const int64_t blocks = ceil_div(layout.batch * k * 2 * d, kFeatureThreads);
-  features_kernel<T, S, W><<<static_cast<unsigned>(blocks), kFeatureThreads, 0, stream>>>(
-      layout, static_cast<int>(d), static_cast<int>(k), K, summary, sampled, features);
-  check_launch("sampled_features", sequences_text(layout, k));
-}
 
 template <class T, class Y>
 void ranking_targets(const Layout& layout, int64_t d, int64_t k, Rows<const T> Q, Rows<const T> K,
@@ -261,41 +168,10 @@ void ranking_targets(const Layout& layout, int64_t d, int64_t k, Rows<const T> Q
   check_launch("ranking_targets", sequences_text(layout, k));
 }
 
-template <class S, class Y>
-void ranking_loss(int64_t batch, int64_t k, const S* scores, const Y* targets, const bool* valid, float* loss,
-                  float* slopes, float* scratch, cudaStream_t stream) {
-  pairs_kernel<<<static_cast<unsigned>(batch), kLossThreads, 3 * k * sizeof(float), stream>>>(
-      static_cast<int>(k), scores, targets, valid, scratch, scratch + batch, slopes);
-  check_launch("ranking_loss", "sequences " + std::to_string(batch) + ", k " + std::to_string(k));
-  mean_kernel<<<1, 1024, 0, stream>>>(static_cast<int>(batch), static_cast<int>(k), scratch, scratch + batch,
-                                      loss, slopes);
-  check_launch("ranking_loss's mean", "sequences " + std::to_string(batch));
-}
-
-#define HAX_INSTANTIATE(T, S)                                                                                \
-  template void sampled_features<T, S, float>(const Layout&, int64_t, int64_t, Rows<const T>, Rows<const S>, \
-                                              const int64_t*, float*, cudaStream_t);                         \
-  template void sampled_features<T, S, bf16>(const Layout&, int64_t, int64_t, Rows<const T>, Rows<const S>,  \
-                                             const int64_t*, bf16*, cudaStream_t);
-HAX_INSTANTIATE(float, float)
-HAX_INSTANTIATE(float, bf16)
-HAX_INSTANTIATE(bf16, float)
-HAX_INSTANTIATE(bf16, bf16)
-#undef HAX_INSTANTIATE
-
 #define HAX_INSTANTIATE(T, Y)                                                                        \
   template void ranking_targets<T, Y>(const Layout&, int64_t, int64_t, Rows<const T>, Rows<const T>, \
                                       const int64_t*, const int64_t*, Y*, cudaStream_t);
 HAX_INSTANTIATE(float, float)
-HAX_INSTANTIATE(bf16, float)
-HAX_INSTANTIATE(bf16, bf16)
-#undef HAX_INSTANTIATE
-
-#define HAX_INSTANTIATE(S, Y)                                                                         \
-  template void ranking_loss<S, Y>(int64_t, int64_t, const S*, const Y*, const bool*, float*, float*, \
-                                   float*, cudaStream_t);
-HAX_INSTANTIATE(float, float)
-HAX_INSTANTIATE(float, bf16)
 HAX_INSTANTIATE(bf16, float)
 HAX_INSTANTIATE(bf16, bf16)
 #undef HAX_INSTANTIATE
