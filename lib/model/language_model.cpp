@@ -84,8 +84,7 @@ ModelOutput LanguageModel::forward(const ModelInput& input, const Draws& draws,
     if (block.mlp) h = block.mlp->forward(add_and_norm(block.mlp_norm));
     out.branches.push_back(std::move(mixed.branch));
   }
-  const auto scored =
-      ops::rms_norm((x + h).index_select(0, input.scored), *norm_f_, kNormEps, ops::Path::automatic, compute);
+  const auto scored = ops::add_rms_norm_of_rows(x, h, input.scored, *norm_f_, kNormEps);
   out.logits = ops::linear(scored, embeddings_->to(compute));
   for (const auto& branch : out.branches) {
     if (!branch.aux_loss.defined()) continue;

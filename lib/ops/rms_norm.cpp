@@ -119,6 +119,17 @@ ResidualNorm add_rms_norm(const at::Tensor& x, const at::Tensor& h, const at::Te
   return {sum, rms_norm(sum, weight, eps, path, out)};
 }
 
+at::Tensor add_rms_norm_of_rows(const at::Tensor& x, const at::Tensor& h, const at::Tensor& rows,
+                                const at::Tensor& weight, double eps, Path path) {
+  check(x, h, weight);
+  const auto type = h.scalar_type();
+#ifdef HAX_CUDA
+  if (use_cuda_kernel("add_rms_norm_of_rows", path, x, [&] { return rms_norm_cuda_refusal(x, type); }))
+    return rms_norm_of_rows_cuda(x, h, rows, weight, eps);
+#endif
+  return rms_norm((x + h).index_select(0, rows.clamp_min(0)), weight, eps, path, type);
+}
+
 at::Tensor gated_rms_norm(const at::Tensor& x, const at::Tensor& z, const at::Tensor& weight, double eps,
                           Path path) {
   check(x, z, weight);

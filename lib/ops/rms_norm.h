@@ -18,6 +18,11 @@ struct ResidualNorm {
 ResidualNorm add_rms_norm(const at::Tensor& x, const at::Tensor& h, const at::Tensor& weight, double eps,
                           Path path = Path::automatic, std::optional<at::ScalarType> out = std::nullopt);
 
+// rms_norm of some rows of x + h (T, d), in h's dtype: rows (S) int64 on their device, no two alike -> (S,
+// d). Below 0: a row that is not in use; its result means nothing and may get no gradient but zero.
+at::Tensor add_rms_norm_of_rows(const at::Tensor& x, const at::Tensor& h, const at::Tensor& rows,
+                                const at::Tensor& weight, double eps, Path path = Path::automatic);
+
 // Mamba2's norm: rms_norm(x * SiLU(z)) (norm_before_gate false, one group over all of d).
 at::Tensor gated_rms_norm(const at::Tensor& x, const at::Tensor& z, const at::Tensor& weight, double eps,
                           Path path = Path::automatic);

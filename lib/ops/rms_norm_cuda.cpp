@@ -33,6 +33,10 @@ cuda::Rows<const T> rows_or_none(const at::Tensor& rows) {
   return rows.defined() ? device_rows<T>(rows) : cuda::Rows<const T>{nullptr, 0};
 }
 
+cuda::NormShape shape_of(const at::Tensor& x, double eps) {
+  return {x.size(0), x.size(1), static_cast<float>(eps)};
+}
+
 // -> {sum, norm}; without h the sum is x itself.
 class CudaNorm : public torch::autograd::Function<CudaNorm> {
  public:
@@ -46,9 +50,10 @@ class CudaNorm : public torch::autograd::Function<CudaNorm> {
     with_types(x, type, [&](auto in_element, auto out_element) {
       using X = decltype(in_element);
       using Y = decltype(out_element);
-      cuda::norm_forward<X, Y>(shape_of(x_rows, eps), device_rows<X>(x_rows), rows_or_none<Y>(h_rows),
-                               device_data<float>(w), h ? mutable_device_data<X>(sum) : nullptr,
-                               mutable_device_data<Y>(y), cuda_stream());
+      cuda::norm_forward<X, Y>(shape_of(x_rows, eps), nullptr, device_rows<X>(x_rows),
+                               rows_or_none<Y>(h_rows), device_data<float>(w),
+                               h ? mutable_device_data<X>(sum) : nullptr, mutable_device_data<Y>(y),
+                               cuda_stream());
     });
     ctx->save_for_backward({h ? sum : x_rows, w});
     ctx->saved_data["eps"] = eps;
@@ -76,17 +81,57 @@ class CudaNorm : public torch::autograd::Function<CudaNorm> {
     with_types(x, type, [&](auto in_element, auto out_element) {
       using X = decltype(in_element);
       using Y = decltype(out_element);
-      cuda::norm_backward<X, Y>(shape, device_rows<X>(x), device_data<float>(w), device_rows<Y>(dy),
+      cuda::norm_backward<X, Y>(shape, nullptr, device_rows<X>(x), device_data<float>(w), device_rows<Y>(dy),
                                 rows_or_none<X>(dsum), mutable_device_data<X>(dx),
                                 apart ? mutable_device_data<Y>(dh) : nullptr, mutable_device_data<float>(dw),
                                 work.mutable_data_ptr(), cuda_stream());
     });
     return {dx, apart || !added ? dh : dx, dw, none, none};
   }
+};
 
- private:
-  static cuda::NormShape shape_of(const at::Tensor& x, double eps) {
-    return {x.size(0), x.size(1), static_cast<float>(eps)};
+// Of some rows of x + h: h has the type of the result.
+class CudaNormOfRows : public torch::autograd::Function<CudaNormOfRows> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& h,
+                            const at::Tensor& index_in, const at::Tensor& weight, double eps) {
+    const at::Tensor x_rows = paired_rows(x), h_rows = paired_rows(h), index = index_in.contiguous(),
+                     w = weight.contiguous();
+    const int64_t S = index.size(0), d = x.size(1);
+    const at::Tensor sum = at::empty({S, d}, x.options()), y = at::empty({S, d}, h.options());
+    with_types(x, h.scalar_type(), [&](auto in_element, auto out_element) {
+      using X = decltype(in_element);
+      using Y = decltype(out_element);
+      cuda::norm_forward<X, Y>(shape_of(sum, eps), device_data<int64_t>(index), device_rows<X>(x_rows),
+                               device_rows<Y>(h_rows), device_data<float>(w), mutable_device_data<X>(sum),
+                               mutable_device_data<Y>(y), cuda_stream());
+    });
+    ctx->save_for_backward({sum, w, index});
+    ctx->saved_data["eps"] = eps;
+    ctx->saved_data["rows"] = x.size(0);
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+    const auto saved = ctx->get_saved_variables();
+    const at::Tensor &sum = saved[0], &w = saved[1], dy = paired_rows(gradients[0]), none;
+    const auto shape = shape_of(sum, ctx->saved_data["eps"].toDouble());
+    const auto zeros = [&](at::ScalarType type) {
+      return at::zeros({ctx->saved_data["rows"].toInt(), shape.d}, sum.options().dtype(type));
+    };
+    const bool apart = dy.scalar_type() != sum.scalar_type();
+    const at::Tensor dx = zeros(sum.scalar_type()), dh = apart ? zeros(dy.scalar_type()) : none;
+    const at::Tensor dw = at::empty(w.sizes(), w.options());
+    const at::Tensor work = device_scratch(cuda::norm_scratch_bytes(shape), sum);
+    with_types(sum, dy.scalar_type(), [&](auto in_element, auto out_element) {
+      using X = decltype(in_element);
+      using Y = decltype(out_element);
+      cuda::norm_backward<X, Y>(shape, device_data<int64_t>(saved[2]), device_rows<X>(sum),
+                                device_data<float>(w), device_rows<Y>(dy), rows_or_none<X>(none),
+                                mutable_device_data<X>(dx), apart ? mutable_device_data<Y>(dh) : nullptr,
+                                mutable_device_data<float>(dw), work.mutable_data_ptr(), cuda_stream());
+    });
+    return {dx, apart ? dh : dx, none, dw, none};
   }
 };
 
@@ -106,6 +151,11 @@ ResidualNorm rms_norm_cuda(const at::Tensor& x, const at::Tensor& h, const at::T
   const auto both = CudaNorm::apply(x, h.defined() ? std::optional(h) : std::nullopt, weight.to(at::kFloat),
                                     eps, static_cast<int64_t>(out));
   return {both[0], both[1]};
+}
+
+at::Tensor rms_norm_of_rows_cuda(const at::Tensor& x, const at::Tensor& h, const at::Tensor& rows,
+                                 const at::Tensor& weight, double eps) {
+  return CudaNormOfRows::apply(x, h, rows, weight.to(at::kFloat), eps);
 }
 
 }  // namespace hax::ops

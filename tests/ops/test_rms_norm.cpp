@@ -1,5 +1,7 @@
 #include "lib/ops/rms_norm.h"
 
+#include <tuple>
+
 #include "tests/catch.h"
 #include "tests/ops/tensors.h"
 
@@ -167,6 +169,51 @@ TEST_CASE("a residual norm is the sum and its norm, with both gradients") {
     const at::Tensor sum = added ? inputs[0] + inputs[1] : inputs[0];
     CHECK(f(inputs).narrow(1, 0, 6).equal(sum));
     CHECK(relative_error(f(inputs).narrow(1, 6, 6), ops::rms_norm(sum, inputs.back(), kEps)) <= 1e-14);
+  }
+}
+
+test::TensorFunction norm_of_rows_on(const at::Tensor& rows, Path path) {
+  return [rows, path](const Tensors& in) {
+    return ops::add_rms_norm_of_rows(in[0], in[1], rows.to(in[0].device()), in[2], kEps, path);
+  };
+}
+
+TEST_CASE("a norm of some rows is those rows of the norm") {
+  const auto inputs = random_inputs(7, 6, true, 31);
+  const at::Tensor rows = at::tensor({1, 2, 6}, at::kLong);
+  const auto upstream = test::random_normal({3, 6}, 32);
+  const test::TensorFunction expected = [&](const Tensors& in) {
+    return ops::add_rms_norm(in[0], in[1], in[2], kEps).norm.index_select(0, rows);
+  };
+  for (const auto path : {Path::reference, Path::composite, Path::automatic}) {
+    check_close(test::output_and_gradients(norm_of_rows_on(rows, path), inputs, upstream),
+                test::output_and_gradients(expected, inputs, upstream), 1e-14);
+  }
+}
+
+TEST_CASE("a norm of some rows on a GPU, rows that are not in use among them", "[gpu]") {
+  for (const auto& [stream, compute, tolerance] :
+       {std::tuple{at::kFloat, at::kFloat, 3e-6}, std::tuple{at::kFloat, at::kBFloat16, 8e-3},
+        std::tuple{at::kBFloat16, at::kBFloat16, 8e-3}}) {
+    for (const auto& [all, d] : {std::pair<int64_t, int64_t>{2, 2}, {700, 64}, {150, 130}}) {
+      CAPTURE(all, d, at::toString(stream), at::toString(compute));
+      auto inputs = random_inputs(all, d, true, 33);
+      inputs[0] = inputs[0].to(stream), inputs[1] = inputs[1].to(compute),
+      inputs[2] = inputs[2].to(at::kFloat);
+      const at::Tensor used = at::arange(all - 1, -1, -3, at::kLong);
+      const at::Tensor rows = at::cat({used, at::full({5}, -1, at::kLong)});
+      at::Tensor upstream = test::random_normal({rows.size(0), d}, 34, compute);
+      upstream.narrow(0, used.size(0), 5).zero_();
+      const auto expected = test::output_and_gradients(norm_of_rows_on(rows, Path::reference),
+                                                       test::converted(inputs, at::kDouble), upstream);
+      Tensors on_gpu;
+      for (const auto& input : inputs) on_gpu.push_back(input.to(at::kCUDA));
+      const auto f = norm_of_rows_on(rows, Path::automatic);
+      auto found = test::output_and_gradients(f, on_gpu, upstream);
+      CHECK(found[0].narrow(0, used.size(0), 5).abs().max().item<double>() == 0.0);
+      found[0].narrow(0, used.size(0), 5).copy_(expected[0].narrow(0, used.size(0), 5));
+      check_close(found, expected, tolerance);
+    }
   }
 }
 

@@ -46,22 +46,26 @@ __device__ __forceinline__ float sum_of_squares(const float2 (&u)[N]) {
 
 template <int N, class X, class Y>
 __global__ void __launch_bounds__(kWarps * 32)
-    forward_kernel(int64_t rows, int d, float eps, Rows<const X> x, Rows<const Y> h,
-                   const float* __restrict__ weight, X* __restrict__ sum, Y* __restrict__ y) {
+    forward_kernel(int64_t rows, int d, float eps, const int64_t* __restrict__ index, Rows<const X> x,
+                   Rows<const Y> h, const float* __restrict__ weight, X* __restrict__ sum,
+                   Y* __restrict__ y) {
   const int lane = threadIdx.x % 32;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (row >= rows) return;
-  float2 u[N];
-  load_row(u, x, row, d, lane);
-  if (h.data) {
+  const int64_t from = index ? index[row] : row;
+  float2 u[N] = {};
+  if (from >= 0) load_row(u, x, from, d, lane);
+  if (h.data && from >= 0) {
     float2 added[N];
-    load_row(added, h, row, d, lane);
+    load_row(added, h, from, d, lane);
+#pragma unroll
+    for (int i = 0; i < N; ++i) u[i] = as_stored<X>(make_float2(u[i].x + added[i].x, u[i].y + added[i].y));
+  }
+  if (h.data || index) {
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       const int c = 2 * (lane + 32 * i);
-      if (c >= d) continue;
-      u[i] = as_stored<X>(make_float2(u[i].x + added[i].x, u[i].y + added[i].y));
-      store_pair(sum + row * d + c, u[i]);
+      if (c < d) store_pair(sum + row * d + c, u[i]);
     }
   }
   const float scale = rsqrtf(sum_of_squares(u) / static_cast<float>(d) + eps);
@@ -77,9 +81,9 @@ __global__ void __launch_bounds__(kWarps * 32)
 // parts (blocks, d). With r = 1 / rms: du = r (w dy) - u r^3 mean(u w dy), and dsum where it is not null.
 template <int N, class X, class Y>
 __global__ void __launch_bounds__(kWarps * 32)
-    backward_kernel(int64_t rows, int d, float eps, Rows<const X> x, const float* __restrict__ weight,
-                    Rows<const Y> dy, Rows<const X> dsum, X* __restrict__ dx, Y* __restrict__ dh,
-                    float* __restrict__ parts) {
+    backward_kernel(int64_t rows, int d, float eps, const int64_t* __restrict__ index, Rows<const X> x,
+                    const float* __restrict__ weight, Rows<const Y> dy, Rows<const X> dsum,
+                    X* __restrict__ dx, Y* __restrict__ dh, float* __restrict__ parts) {
   extern __shared__ float shared[];  // (kWarps, d)
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   float2 w[N], dw[N];
@@ -92,6 +96,8 @@ __global__ void __launch_bounds__(kWarps * 32)
   const float mean_of = 1.0f / static_cast<float>(d);
   for (int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + warp; row < rows;
        row += static_cast<int64_t>(gridDim.x) * kWarps) {
+    const int64_t to = index ? index[row] : row;
+    if (to < 0) continue;
     float2 u[N], g[N];
     load_row(u, x, row, d, lane);
     load_row(g, dy, row, d, lane);
@@ -115,8 +121,8 @@ __global__ void __launch_bounds__(kWarps * 32)
         const float2 other = load_pair(dsum.data + row * dsum.stride + c);
         du = make_float2(du.x + other.x, du.y + other.y);
       }
-      store_pair(dx + row * d + c, du);
-      if (dh) store_pair(dh + row * d + c, du);
+      store_pair(dx + to * d + c, du);
+      if (dh) store_pair(dh + to * d + c, du);
     }
   }
 #pragma unroll
@@ -155,12 +161,12 @@ void with_pairs(int64_t d, const F& f) {
 }  // namespace
 
 template <class X, class Y>
-void norm_forward(const NormShape& shape, Rows<const X> x, Rows<const Y> h, const float* weight, X* sum, Y* y,
-                  cudaStream_t stream) {
+void norm_forward(const NormShape& shape, const int64_t* index, Rows<const X> x, Rows<const Y> h,
+                  const float* weight, X* sum, Y* y, cudaStream_t stream) {
   with_pairs(shape.d, [&](auto n) {
     forward_kernel<decltype(n)::value, X, Y>
         <<<static_cast<unsigned>(ceil_div(shape.rows, kWarps)), kWarps * 32, 0, stream>>>(
-            shape.rows, static_cast<int>(shape.d), shape.eps, x, h, weight, sum, y);
+            shape.rows, static_cast<int>(shape.d), shape.eps, index, x, h, weight, sum, y);
   });
   check_launch("norm_forward", shape_text(shape));
 }
@@ -170,25 +176,26 @@ int64_t norm_scratch_bytes(const NormShape& shape) {
 }
 
 template <class X, class Y>
-void norm_backward(const NormShape& shape, Rows<const X> x, const float* weight, Rows<const Y> dy,
-                   Rows<const X> dsum, X* dx, Y* dh, float* dweight, void* scratch, cudaStream_t stream) {
+void norm_backward(const NormShape& shape, const int64_t* index, Rows<const X> x, const float* weight,
+                   Rows<const Y> dy, Rows<const X> dsum, X* dx, Y* dh, float* dweight, void* scratch,
+                   cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>(backward_blocks(shape));
   const int d = static_cast<int>(shape.d);
   auto* parts = static_cast<float*>(scratch);
   with_pairs(shape.d, [&](auto n) {
     backward_kernel<decltype(n)::value, X, Y>
-        <<<blocks, kWarps * 32, kWarps * shape.d * sizeof(float), stream>>>(shape.rows, d, shape.eps, x,
-                                                                            weight, dy, dsum, dx, dh, parts);
+        <<<blocks, kWarps * 32, kWarps * shape.d * sizeof(float), stream>>>(
+            shape.rows, d, shape.eps, index, x, weight, dy, dsum, dx, dh, parts);
   });
   check_launch("norm_backward", shape_text(shape));
   column_sums("norm_backward's sums", parts, blocks, d, dweight, stream);
 }
 
-#define HAX_INSTANTIATE(X, Y)                                                                            \
-  template void norm_forward<X, Y>(const NormShape&, Rows<const X>, Rows<const Y>, const float*, X*, Y*, \
-                                   cudaStream_t);                                                        \
-  template void norm_backward<X, Y>(const NormShape&, Rows<const X>, const float*, Rows<const Y>,        \
-                                    Rows<const X>, X*, Y*, float*, void*, cudaStream_t);
+#define HAX_INSTANTIATE(X, Y)                                                                      \
+  template void norm_forward<X, Y>(const NormShape&, const int64_t*, Rows<const X>, Rows<const Y>, \
+                                   const float*, X*, Y*, cudaStream_t);                            \
+  template void norm_backward<X, Y>(const NormShape&, const int64_t*, Rows<const X>, const float*, \
+                                    Rows<const Y>, Rows<const X>, X*, Y*, float*, void*, cudaStream_t);
 HAX_INSTANTIATE(float, float)
 HAX_INSTANTIATE(float, __nv_bfloat16)
 HAX_INSTANTIATE(__nv_bfloat16, __nv_bfloat16)

@@ -37,7 +37,7 @@ __global__ void unpack_kernel(StepShape shape, const int32_t* __restrict__ words
   }
   if (i < shape.scored_rows) {
     const bool used = i < cu_scored[shape.batch];
-    out.scored[i] = used ? scored[i] : 0;
+    out.scored[i] = used ? scored[i] : -1;
     out.targets[i] = used ? targets[i] : -1;
   }
 }

@@ -21,7 +21,7 @@ struct StepInput {
   float* lr;
   int64_t *cu_seqlens, *cu_scored;      // (batch + 1)
   int64_t *tokens, *seq_id, *position;  // (rows); rows not in use: token 0, sequence `batch`, position 0
-  int64_t *scored, *targets;            // (scored_rows); not in use: row 0, target -1
+  int64_t *scored, *targets;            // (scored_rows); not in use: row -1, target -1
 };
 void unpack_step(const StepShape& shape, const int32_t* words, const StepInput& out, cudaStream_t stream);
 
