@@ -3,12 +3,14 @@
 #include <optional>
 
 #include "lib/ops/cuda_tensors.h"
+#include "lib/ops/lanes.h"
 #include "lib/ops/sparse_attention.h"
 
 namespace hax::ops {
 namespace {
 
-constexpr int64_t kWidestKeys = 64;  // d_qk
+constexpr int64_t kWidestKeys = 64;          // d_qk
+constexpr int kSideLane = kUrgentLanes - 1;  // where dQ is made beside dK and dV
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
@@ -44,14 +46,6 @@ std::optional<cuda::Memberships> kernel_memberships(const KeySet& keys) {
     }
   }
   return fits ? std::optional(m) : std::nullopt;
-}
-
-// Rows that 16-byte loads can read.
-at::Tensor aligned_rows(const at::Tensor& x) {
-  const at::Tensor rows = as_rows(x);
-  const bool aligned = reinterpret_cast<uintptr_t>(rows.const_data_ptr()) % 16 == 0 &&
-                       rows.stride(0) * rows.element_size() % 16 == 0;
-  return aligned ? rows : rows.clone(at::MemoryFormat::Contiguous);
 }
 
 // The key set as the kernels read it, for the backward pass.
@@ -96,13 +90,22 @@ class CudaSparseAttention : public torch::autograd::Function<CudaSparseAttention
     const at::Tensor dK = at::empty({K.size(0), K.size(1)}, K.options());
     const at::Tensor dV = at::empty({V.size(0), V.size(1)}, V.options());
     const at::Tensor delta = at::empty_like(lse);
+    const auto device = cuda_layout(layout);
+    const cuda::AttentionShape shape{Q.size(1), V.size(1)};
+    const cuda::TileKeys& keys = saved_keys->tile_keys;
     with_element_type(Q, [&](auto element) {
       using T = decltype(element);
-      cuda::attention_backward<T>(cuda_layout(layout), {Q.size(1), V.size(1)}, saved_keys->tile_keys,
-                                  device_rows<T>(Q), device_rows<T>(K), device_rows<T>(V), device_data<T>(O),
-                                  device_data<float>(lse), device_rows<T>(dO), mutable_device_data<T>(dQ),
-                                  mutable_device_data<T>(dK), mutable_device_data<T>(dV),
-                                  mutable_device_data<float>(delta), cuda_stream());
+      const auto q = device_rows<T>(Q), k = device_rows<T>(K), v = device_rows<T>(V), up = device_rows<T>(dO);
+      const float *sums = device_data<float>(lse), *deltas = device_data<float>(delta);
+      cuda::attention_delta<T>(device, shape, device_data<T>(O), up, mutable_device_data<float>(delta),
+                               cuda_stream());
+      Lane lane(kSideLane, {Q, K, V, lse, dO, delta, dQ, saved_keys->words});
+      cuda::attention_dq<T>(device, shape, keys, q, k, v, sums, up, deltas, mutable_device_data<T>(dQ),
+                            cuda_stream());
+      lane.leave();
+      cuda::attention_dkv<T>(device, shape, keys, q, k, v, sums, up, deltas, mutable_device_data<T>(dK),
+                             mutable_device_data<T>(dV), cuda_stream());
+      lane.join({dQ});
     });
     return {dQ, dK, dV, at::Tensor(), at::Tensor()};
   }

@@ -1,22 +1,45 @@
-// Backward, two kernels: dQ (a block owns a tile of queries and also leaves delta_i = dO_i . O_i), then dK
-// and dV (a block owns a tile of keys). Each output row is written by one warp: no atomics.
+// Backward: delta_i = dO_i . O_i, then dQ (a block owns a tile of queries), and dK and dV (a block owns a
+// tile of keys), which may run side by side. Each output row is written by one warp: no atomics.
 //
 // Keys that live come first in the order of tiles (TileKeys::order): nearly every later query looks at their
 // tiles, while the tiles of the others meet few queries, by LSH alone. The warps of the second kernel work in
 // two groups, one on the first half of a tile of queries and one on the second; their sums are added at the
 // end.
 #include "lib/ops/cuda/attention_queries.cuh"
+#include "lib/ops/cuda/vectors.cuh"
 
 namespace hax::ops::cuda {
 namespace {
+
+constexpr int kDeltaThreads = 256, kDeltaLanes = 16;  // of a row
+
+template <class T>
+__global__ void __launch_bounds__(kDeltaThreads) delta_kernel(Layout layout, int d_v, const T* __restrict__ O,
+                                                              Rows<const T> dO, float* __restrict__ delta) {
+  constexpr int kVector = 16 / sizeof(T);
+  const int64_t row = (static_cast<int64_t>(blockIdx.x) * kDeltaThreads + threadIdx.x) / kDeltaLanes;
+  const int lane = threadIdx.x % kDeltaLanes;
+  float dot = 0.0f;
+  if (row < layout.cu_seqlens[layout.batch]) {
+    for (int c = lane * kVector; c < d_v; c += kDeltaLanes * kVector) {
+      const auto o = load_packed<kVector>(O + row * d_v + c);
+      const auto up = load_packed<kVector>(dO.data + row * dO.stride + c);
+#pragma unroll
+      for (int i = 0; i < kVector; ++i) dot += o.get(i) * up.get(i);
+    }
+  }
+#pragma unroll
+  for (int step = kDeltaLanes / 2; step > 0; step /= 2) dot += __shfl_xor_sync(0xffffffffu, dot, step);
+  if (lane == 0 && row < layout.rows) delta[row] = dot;
+}
 
 constexpr int kQueryPiece = 32;  // keys of a tile that a warp works on together
 
 template <class T, int DQK, int DV>
 __global__ void __launch_bounds__(kQueryThreads, kQueryBlocks<T, DV>)
     dq_kernel(Layout layout, int most_tiles, int d_qk, int d_v, TileKeys keys, Rows<const T> Q,
-              Rows<const T> K, Rows<const T> V, const T* __restrict__ O, const float* __restrict__ lse,
-              Rows<const T> dO, T* __restrict__ dQ, float* __restrict__ delta) {
+              Rows<const T> K, Rows<const T> V, const float* __restrict__ lse, Rows<const T> dO,
+              const float* __restrict__ delta, T* __restrict__ dQ) {
   extern __shared__ __align__(16) unsigned char shared_bytes[];
   auto* stages = reinterpret_cast<Stage<T, DQK, DV>*>(shared_bytes);
   __shared__ KeyWalk walk;
@@ -41,27 +64,11 @@ __global__ void __launch_bounds__(kQueryThreads, kQueryBlocks<T, DV>)
   for (int h = 0; h < 2; ++h) {
     rows[h] = own + 8 * h < place.n ? place.begin + own + 8 * h : -1;
     row_lse[h] = rows[h] >= 0 ? lse[rows[h]] : INFINITY;
+    row_delta[h] = rows[h] >= 0 ? delta[rows[h]] : 0.0f;
   }
   const auto ready = [&] {
     q_rows.load(own_rows.narrow + warp * 16 * (DQK + 8), lane);
     do_rows.load(own_rows.wide + warp * 16 * (DV + 8), lane);
-    // delta_i, from dO in shared memory and O in global memory: four lanes a row.
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      float dot = 0.0f;
-      if (rows[h] >= 0) {
-        const T* tile = own_rows.wide + (own + 8 * h - i0) * (DV + 8);
-#pragma unroll 8
-        for (int c = lane % 4 * 2; c < d_v; c += 8) {
-          const T* o = O + rows[h] * d_v + c;
-          dot += to_float(o[0]) * to_float(tile[c]) + to_float(o[1]) * to_float(tile[c + 1]);
-        }
-      }
-      dot += __shfl_xor_sync(0xffffffffu, dot, 1);
-      dot += __shfl_xor_sync(0xffffffffu, dot, 2);
-      row_delta[h] = dot;
-      if (lane % 4 == 0 && rows[h] >= 0) delta[rows[h]] = dot;
-    }
   };
 
   float out[DQK / 8][4] = {};
@@ -287,28 +294,52 @@ __global__ void __launch_bounds__(kKeyThreads, sizeof(T) == 2 && DV <= 128 ? 2 :
 }  // namespace
 
 template <class T>
-void attention_backward(const Layout& layout, const AttentionShape& shape, const TileKeys& keys,
-                        Rows<const T> Q, Rows<const T> K, Rows<const T> V, const T* O, const float* lse,
-                        Rows<const T> dO, T* dQ, T* dK, T* dV, float* delta, cudaStream_t stream) {
-  const int d_qk = static_cast<int>(shape.d_qk), d_v = static_cast<int>(shape.d_v);
+void attention_delta(const Layout& layout, const AttentionShape& shape, const T* O, Rows<const T> dO,
+                     float* delta, cudaStream_t stream) {
+  delta_kernel<<<static_cast<unsigned>(ceil_div(layout.rows * kDeltaLanes, kDeltaThreads)), kDeltaThreads, 0,
+                 stream>>>(layout, static_cast<int>(shape.d_v), O, dO, delta);
+  check_launch("attention_backward delta", shape_text(layout, shape));
+}
+
+template <class T>
+void attention_dq(const Layout& layout, const AttentionShape& shape, const TileKeys& keys, Rows<const T> Q,
+                  Rows<const T> K, Rows<const T> V, const float* lse, Rows<const T> dO, const float* delta,
+                  T* dQ, cudaStream_t stream) {
   with_widths<T>(shape, [&](auto DQK, auto DV) {
     constexpr int kQk = decltype(DQK)::value, kV = decltype(DV)::value;
-    const auto dq = dq_kernel<T, kQk, kV>;
-    const size_t bytes = allow_shared(dq, kQueryStages * sizeof(Stage<T, kQk, kV>));
-    dq<<<blocks_of(layout), kQueryThreads, bytes, stream>>>(layout, most_tiles(layout), d_qk, d_v, keys, Q, K,
-                                                            V, O, lse, dO, dQ, delta);
-    check_launch("attention_backward dQ", shape_text(layout, shape));
-    const auto dkv = dkv_kernel<T, kQk, kV>;
-    dkv<<<blocks_of(layout), kKeyThreads, allow_shared(dkv, sizeof(KeyShared<T, kQk, kV>)), stream>>>(
-        layout, most_tiles(layout), d_qk, d_v, keys, Q, K, V, lse, dO, delta, dK, dV);
+    const auto kernel = dq_kernel<T, kQk, kV>;
+    const size_t bytes = allow_shared(kernel, kQueryStages * sizeof(Stage<T, kQk, kV>));
+    kernel<<<blocks_of(layout), kQueryThreads, bytes, stream>>>(
+        layout, most_tiles(layout), static_cast<int>(shape.d_qk), static_cast<int>(shape.d_v), keys, Q, K, V,
+        lse, dO, delta, dQ);
+  });
+  check_launch("attention_backward dQ", shape_text(layout, shape));
+}
+
+template <class T>
+void attention_dkv(const Layout& layout, const AttentionShape& shape, const TileKeys& keys, Rows<const T> Q,
+                   Rows<const T> K, Rows<const T> V, const float* lse, Rows<const T> dO, const float* delta,
+                   T* dK, T* dV, cudaStream_t stream) {
+  with_widths<T>(shape, [&](auto DQK, auto DV) {
+    constexpr int kQk = decltype(DQK)::value, kV = decltype(DV)::value;
+    const auto kernel = dkv_kernel<T, kQk, kV>;
+    const size_t bytes = allow_shared(kernel, sizeof(KeyShared<T, kQk, kV>));
+    kernel<<<blocks_of(layout), kKeyThreads, bytes, stream>>>(
+        layout, most_tiles(layout), static_cast<int>(shape.d_qk), static_cast<int>(shape.d_v), keys, Q, K, V,
+        lse, dO, delta, dK, dV);
   });
   check_launch("attention_backward dK dV", shape_text(layout, shape));
 }
 
-#define HAX_INSTANTIATE(T)                                                                                  \
-  template void attention_backward<T>(const Layout&, const AttentionShape&, const TileKeys&, Rows<const T>, \
-                                      Rows<const T>, Rows<const T>, const T*, const float*, Rows<const T>,  \
-                                      T*, T*, T*, float*, cudaStream_t);
+#define HAX_INSTANTIATE(T)                                                                                   \
+  template void attention_delta<T>(const Layout&, const AttentionShape&, const T*, Rows<const T>, float*,    \
+                                   cudaStream_t);                                                            \
+  template void attention_dq<T>(const Layout&, const AttentionShape&, const TileKeys&, Rows<const T>,        \
+                                Rows<const T>, Rows<const T>, const float*, Rows<const T>, const float*, T*, \
+                                cudaStream_t);                                                               \
+  template void attention_dkv<T>(const Layout&, const AttentionShape&, const TileKeys&, Rows<const T>,       \
+                                 Rows<const T>, Rows<const T>, const float*, Rows<const T>, const float*,    \
+                                 T*, T*, cudaStream_t);
 HAX_INSTANTIATE(float)
 HAX_INSTANTIATE(bf16)
 #undef HAX_INSTANTIATE

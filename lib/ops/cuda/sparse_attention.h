@@ -63,10 +63,18 @@ void attention_forward(const Layout& layout, const AttentionShape& shape, const 
                        Rows<const T> Q, Rows<const T> K, Rows<const T> V, T* O, float* lse,
                        cudaStream_t stream);
 
-// dQ, dK (rows, d_qk), dV (rows, d_v) contiguous; delta (rows) scratch.
+// Backward: delta (rows) = the row sums of O dO, which the others read; dQ, dK (rows, d_qk), dV (rows, d_v)
+// contiguous. attention_dq and attention_dkv need not wait for each other.
 template <class T>
-void attention_backward(const Layout& layout, const AttentionShape& shape, const TileKeys& keys,
-                        Rows<const T> Q, Rows<const T> K, Rows<const T> V, const T* O, const float* lse,
-                        Rows<const T> dO, T* dQ, T* dK, T* dV, float* delta, cudaStream_t stream);
+void attention_delta(const Layout& layout, const AttentionShape& shape, const T* O, Rows<const T> dO,
+                     float* delta, cudaStream_t stream);
+template <class T>
+void attention_dq(const Layout& layout, const AttentionShape& shape, const TileKeys& keys, Rows<const T> Q,
+                  Rows<const T> K, Rows<const T> V, const float* lse, Rows<const T> dO, const float* delta,
+                  T* dQ, cudaStream_t stream);
+template <class T>
+void attention_dkv(const Layout& layout, const AttentionShape& shape, const TileKeys& keys, Rows<const T> Q,
+                   Rows<const T> K, Rows<const T> V, const float* lse, Rows<const T> dO, const float* delta,
+                   T* dK, T* dV, cudaStream_t stream);
 
 }  // namespace hax::ops::cuda
