@@ -150,7 +150,8 @@ TEST_CASE("a launch that the device refuses names its kernel and shape, and leav
   const std::string message = pushed(
       [&] { ops::cuda::hash_matrix(n, 1, 2, nullptr, nullptr, c10::cuda::getCurrentCUDAStream().stream()); });
   CAPTURE(message);
-  CHECK(contains(message, "CUDA kernel hash_matrix (elements 2199023255552): invalid configuration"));
+  // Drivers word the cause differently.
+  CHECK(contains(message, "CUDA kernel hash_matrix (elements 2199023255552): invalid "));
   CHECK(at::ones({3}, at::TensorOptions().device(at::kCUDA)).sum().item<float>() == 3.0f);
 }
 #endif
