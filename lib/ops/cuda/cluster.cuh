@@ -38,23 +38,21 @@ __device__ __forceinline__ void store_in_block(int rank, float4* place, float4 v
 
 #undef HAX_CLUSTER_ASM
 
-// kernel<<<blocks, threads, bytes, stream>>>(arguments...) in clusters of these sizes; of one block: no
-// clusters.
+// kernel<<<blocks, threads, bytes, stream>>>(arguments...) in clusters of `size` blocks.
 template <class... Parameters, class... Arguments>
-void launch_clusters(void (*kernel)(Parameters...), dim3 cluster, dim3 blocks, unsigned threads, size_t bytes,
+void launch_clusters(void (*kernel)(Parameters...), int size, unsigned blocks, unsigned threads, size_t bytes,
                      cudaStream_t stream, const Arguments&... arguments) {
   cudaLaunchConfig_t config{};
-  config.gridDim = blocks;
+  config.gridDim = dim3(blocks);
   config.blockDim = dim3(threads);
   config.dynamicSmemBytes = bytes;
   config.stream = stream;
-  cudaLaunchAttribute size{};
-  size.id = cudaLaunchAttributeClusterDimension;
-  size.val.clusterDim.x = cluster.x;
-  size.val.clusterDim.y = cluster.y;
-  size.val.clusterDim.z = cluster.z;
-  config.attrs = &size;
-  config.numAttrs = cluster.x * cluster.y * cluster.z > 1 ? 1 : 0;
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim.x = static_cast<unsigned>(size);
+  cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+  config.attrs = &cluster;
+  config.numAttrs = 1;
   cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
 }
 

@@ -26,7 +26,7 @@ struct Sizes {
   template <class T>
   int64_t bytes(const SsdPlan& plan) const {
     return 2 * (key_elements + row_elements + plan.heads * state_elements) * sizeof(T) +
-           plan.heads * (sizeof(Decays) + sizeof(RowSums<T>)) + kChunk * kSquare * sizeof(float);
+           plan.heads * (sizeof(Decays<T>) + sizeof(RowSums<T>)) + kChunk * kSquare * sizeof(float);
   }
 };
 
@@ -40,8 +40,7 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
   extern __shared__ uint4 shared[];
   const ChunkSpan span = chunk_span(plan.layout, blockIdx.x);
   const int N = plan.N_tile, first_head = blockIdx.y * plan.heads;
-  const int rank = blockIdx.y % plan.cluster, cluster = blockIdx.y / plan.cluster;
-  const int part = cluster % plan.parts, group = cluster / plan.parts;
+  const int part = blockIdx.y % plan.parts, group = blockIdx.y / plan.parts;
   const int stride = plan.heads * P + kPad, key_stride = N + kPad;
   const Sizes sizes(plan);
   T* C = reinterpret_cast<T*>(shared);
@@ -51,11 +50,8 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
   T* S = dy + sizes.row_elements;
   T* dS = S + plan.heads * sizes.state_elements;
   float* dCB = reinterpret_cast<float*>(dS + plan.heads * sizes.state_elements);  // (j, i), summed over heads
-  Decays* decays = reinterpret_cast<Decays*>(dCB + kChunk * kSquare);
+  Decays<T>* decays = reinterpret_cast<Decays<T>*>(dCB + kChunk * kSquare);
   RowSums<T>* sums = reinterpret_cast<RowSums<T>*>(decays + plan.heads);
-  const KeySums key_sums{reinterpret_cast<float4*>(sums + plan.heads),
-                         KeySums::owned_by_each(N / 4, plan.cluster)};
-  if (plan.cluster > 1) cluster_arrive();
   const int entered = span.entered(), tail = span.tail();
   copy_rows(C, in.C.data + span.begin * in.C.stride + group * plan.N, in.C.stride, kChunk, span.used, 1,
             plan.N, N);
@@ -90,7 +86,7 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
   wait_copies<0>();
   __syncthreads();
   for (int i = set; i < plan.heads; i += 2) {
-    const Decays& decay = decays[i];
+    const Decays<T>& decay = decays[i];
     const T *own_x = x + base * stride + i * P, *own_dy = dy + base * stride + i * P;
     float own[2] = {0.0f, 0.0f}, leaving[2] = {0.0f, 0.0f};
     float dxt[P / 8][4] = {};  // d(dt x)
@@ -234,16 +230,9 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
   // dB by the first four warps, dC by the others. dB_j sums over i >= j, dC_i over j <= i.
   const bool is_dB = set == 0;
   const bool carries = is_dB ? base + 15 >= tail : base < entered;
+  const Rows<Out>& to = is_dB ? dB : dC;
+  Out* out = to.data + part * plan.layout.rows * to.stride + group * plan.N;
   constexpr int kTiles = 4;
-  const auto store = [&](bool of_dB, int first_row, int column, const float4& tile) {
-    const Rows<Out>& to = of_dB ? dB : dC;
-    const int64_t row = span.begin + first_row + g;
-    Out* out = to.data + (part * plan.layout.rows + row) * to.stride + group * plan.N;
-    const int n = column + 2 * t;
-    if (row < plan.layout.rows) store_pair(out, n, plan.N, tile.x, tile.y);
-    if (row + 8 < plan.layout.rows) store_pair(out + 8 * to.stride, n, plan.N, tile.z, tile.w);
-  };
-  if (plan.cluster > 1) cluster_wait();  // for the others to have begun
   for (int n0 = 0; n0 < N; n0 += 8 * kTiles) {
     float sum[kTiles][4] = {};
 #pragma unroll
@@ -267,7 +256,7 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
     }
     if (carries) {
       for (int i = 0; i < plan.heads; ++i) {
-        const Decays& decay = decays[i];
+        const Decays<T>& decay = decays[i];
         float scale[2];
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
@@ -294,40 +283,15 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
       }
     }
 #pragma unroll
-    for (int n = 0; n < kTiles; ++n) {
-      if (n0 + 8 * n >= N) continue;
-      const float4 tile = make_float4(sum[n][0], sum[n][1], sum[n][2], sum[n][3]);
-      const int index = (is_dB ? 0 : N / 8) + n0 / 8 + n;
-      if (plan.cluster == 1)
-        store(is_dB, base, n0 + 8 * n, tile);
-      else
-        store_in_block(index % plan.cluster, key_sums.at(rank, index / plan.cluster, warp, lane), tile);
+    for (int r = 0; r < 2; ++r) {
+      const int64_t row = span.begin + rows[r];
+      if (row >= plan.layout.rows) continue;
+#pragma unroll
+      for (int n = 0; n < kTiles; ++n) {
+        store_pair(out + row * to.stride, n0 + 8 * n + 2 * t, plan.N, sum[n][2 * r], sum[n][2 * r + 1]);
+      }
     }
   }
-  if (plan.cluster == 1) return;
-  cluster_arrive();
-  cluster_wait();
-  for (int index = rank + plan.cluster * set; index < N / 4; index += 2 * plan.cluster) {
-    float4 sum = *key_sums.at(0, index / plan.cluster, warp, lane);
-    for (int i = 1; i < plan.cluster; ++i) add(sum, *key_sums.at(i, index / plan.cluster, warp, lane));
-    store(index < N / 8, base, index % (N / 8) * 8, sum);
-  }
-}
-
-// Clusters of as many of a group's blocks as divide them, up to four: shared memory has room for what those
-// send each other, and a larger cluster leaves more processors without one.
-template <class T>
-SsdPlan gradient_plan(const Layout& layout, const SsdShape& shape) {
-  SsdPlan plan = ssd_plan_of<T>(layout, shape);
-  if (!has_clusters()) return plan;
-  for (const int size : {4, 3, 2}) {
-    const int64_t bytes = Sizes(plan).bytes<T>(plan) + KeySums::bytes(plan.N_tile / 4, size);
-    if (plan.parts % size != 0 || bytes > kSharedMemory) continue;
-    plan.cluster = size;
-    plan.parts /= size;
-    break;
-  }
-  return plan;
 }
 
 // The scratch's parts, each beginning at a multiple of 16 bytes.
@@ -347,7 +311,7 @@ struct Scratch {
 template <class T>
 int64_t ssd_backward_scratch_bytes(const Layout& layout, const SsdShape& shape) {
   if (ssd_walks<T>(layout, shape)) return ssd_walk_backward_scratch_bytes(layout, shape);
-  return Scratch<T>(gradient_plan<T>(layout, shape)).bytes;
+  return Scratch<T>(ssd_plan_of<T>(layout, shape)).bytes;
 }
 
 template <class T>
@@ -358,21 +322,20 @@ void ssd_backward(const Layout& layout, const SsdShape& shape, const SsdInput<T>
       return ssd_walk_backward(layout, shape, in, states, dy, out, scratch, stream);
     }
   }
-  const SsdPlan plan = gradient_plan<T>(layout, shape);
+  const SsdPlan plan = ssd_plan_of<T>(layout, shape);
   const Scratch<T> places(plan);
   char* memory = static_cast<char*>(scratch);
   T* dstates = reinterpret_cast<T*>(memory + places.dstates);
   float* heads = reinterpret_cast<float*>(memory + places.heads);
   float* key_parts = reinterpret_cast<float*>(memory + places.key_parts);
   ssd_carry<T, SsdDirection::backward>(plan, in, dy, static_cast<float*>(scratch), dstates, stream);
-  const int64_t bytes =
-      Sizes(plan).bytes<T>(plan) + (plan.cluster > 1 ? KeySums::bytes(plan.N_tile / 4, plan.cluster) : 0);
+  const int64_t bytes = Sizes(plan).bytes<T>(plan);
   with_p_tile(plan, [&](auto P) {
     with_key_gradients<T>(plan, out, key_parts, [&](auto dB, auto dC) {
       const auto kernel = gradient_kernel<T, decltype(P)::value, std::decay_t<decltype(*dB.data)>>;
       allow_shared_memory(kernel, bytes);
-      launch_clusters(kernel, dim3(1, plan.cluster), plan.grid(), 256, bytes, stream, plan, in, dy, states,
-                      dstates, out.dx, out.ddt, dB, dC, heads);
+      kernel<<<plan.grid(), 256, bytes, stream>>>(plan, in, dy, states, dstates, out.dx, out.ddt, dB, dC,
+                                                  heads);
     });
   });
   check_launch("ssd_backward", plan.text());

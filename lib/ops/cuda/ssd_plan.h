@@ -17,8 +17,7 @@ struct SsdPlan {
   int P_tile;  // 16, 32 or 64
   int N_tile;  // a multiple of 16
   int heads;   // of a block
-  int parts;   // blocks that share a group, or clusters of them
-  int cluster = 1;
+  int parts;   // blocks that share a group
   int64_t chunks;
 
   __host__ __device__ int64_t state_size() const { return static_cast<int64_t>(P_tile) * N_tile; }
@@ -63,8 +62,6 @@ void with_p_tile(const SsdPlan& plan, const F& f) {
   else
     f(std::integral_constant<int, 64>());
 }
-
-constexpr int64_t kSharedMemory = 227 * 1024;  // bytes a block may have on sm_90
 
 template <class Kernel>
 void allow_shared_memory(Kernel kernel, int64_t bytes) {

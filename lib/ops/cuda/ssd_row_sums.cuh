@@ -60,7 +60,7 @@ __device__ __forceinline__ float dot_states(const T* S, const T* dS, int rows, i
 // By one warp, from one head's row sums: ddt, and the chunk's parts of dA, dD and ddt_bias.
 template <class T>
 __device__ void finish_head(const SsdPlan& plan, const ChunkSpan& span, const RowSums<T>& sums,
-                            const Decays& decays, float A, int h, T* __restrict__ ddt,
+                            const Decays<T>& decays, float A, int h, T* __restrict__ ddt,
                             float* __restrict__ parts) {
   const int lane = threadIdx.x % 32, row = 2 * lane;
   // Of the rows in front; zero in front of the tail, whose rows alone it reaches.

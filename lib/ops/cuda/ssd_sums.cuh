@@ -1,5 +1,5 @@
-// dB and dC of the SSD scan where several blocks share a group, added in a fixed order: inside a cluster
-// through shared memory, over clusters from fp32 parts that each leaves.
+// dB and dC of the SSD scan where several blocks share a group, added in a fixed order: from fp32 parts that
+// each leaves, or in a cluster through shared memory.
 #pragma once
 
 #include <type_traits>

@@ -384,8 +384,8 @@ void ssd_walk_backward(const Layout& layout, const SsdShape& shape, const SsdInp
     const int64_t bytes = kStages * Stage(plan).elements() * sizeof(bf16) + plan.heads * sizeof(Head<kN>) +
                           KeySums::bytes(kN / 4, plan.parts) + kN / 4 * sizeof(int2);
     allow_shared_memory(kernel, bytes);
-    launch_clusters(kernel, dim3(plan.parts), dim3(walk_blocks(plan) + fillers(plan)), 128 * plan.heads,
-                    bytes, stream, plan, in, states, dy, out, by_sequence);
+    launch_clusters(kernel, plan.parts, walk_blocks(plan) + fillers(plan), 128 * plan.heads, bytes, stream,
+                    plan, in, states, dy, out, by_sequence);
   });
   check_launch("ssd_walk_backward", plan.text());
   column_sums("ssd_walk_backward's sums by head", by_sequence, layout.batch, 3 * plan.H, out.by_head, stream);
