@@ -26,7 +26,7 @@ struct Sizes {
   template <class T>
   int64_t bytes(const SsdPlan& plan) const {
     return 2 * (key_elements + row_elements + plan.heads * state_elements) * sizeof(T) +
-           plan.heads * (sizeof(Decays<T>) + sizeof(RowSums<T>)) + kChunk * kSquare * sizeof(float);
+           plan.heads * (sizeof(Decays) + sizeof(RowSums<T>)) + kChunk * kSquare * sizeof(float);
   }
 };
 
@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
   extern __shared__ uint4 shared[];
   const ChunkSpan span = chunk_span(plan.layout, blockIdx.x);
   const int N = plan.N_tile, first_head = blockIdx.y * plan.heads;
-  const int part = blockIdx.y % plan.parts, group = blockIdx.y / plan.parts;
+  const int block_in_group = blockIdx.y % plan.parts, group = blockIdx.y / plan.parts;
   const int stride = plan.heads * P + kPad, key_stride = N + kPad;
   const Sizes sizes(plan);
   T* C = reinterpret_cast<T*>(shared);
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
   T* S = dy + sizes.row_elements;
   T* dS = S + plan.heads * sizes.state_elements;
   float* dCB = reinterpret_cast<float*>(dS + plan.heads * sizes.state_elements);  // (j, i), summed over heads
-  Decays<T>* decays = reinterpret_cast<Decays<T>*>(dCB + kChunk * kSquare);
+  Decays* decays = reinterpret_cast<Decays*>(dCB + kChunk * kSquare);
   RowSums<T>* sums = reinterpret_cast<RowSums<T>*>(decays + plan.heads);
   const int entered = span.entered(), tail = span.tail();
   copy_rows(C, in.C.data + span.begin * in.C.stride + group * plan.N, in.C.stride, kChunk, span.used, 1,
@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
   wait_copies<0>();
   __syncthreads();
   for (int i = set; i < plan.heads; i += 2) {
-    const Decays<T>& decay = decays[i];
+    const Decays& decay = decays[i];
     const T *own_x = x + base * stride + i * P, *own_dy = dy + base * stride + i * P;
     float own[2] = {0.0f, 0.0f}, leaving[2] = {0.0f, 0.0f};
     float dxt[P / 8][4] = {};  // d(dt x)
@@ -229,9 +229,9 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
   }
   // dB by the first four warps, dC by the others. dB_j sums over i >= j, dC_i over j <= i.
   const bool is_dB = set == 0;
-  const bool carries = is_dB ? base + 15 >= tail : base < entered;
   const Rows<Out>& to = is_dB ? dB : dC;
-  Out* out = to.data + part * plan.layout.rows * to.stride + group * plan.N;
+  Out* out = to.data + block_in_group * plan.layout.rows * to.stride + group * plan.N;
+  const bool carries = is_dB ? base + 15 >= tail : base < entered;
   constexpr int kTiles = 4;
   for (int n0 = 0; n0 < N; n0 += 8 * kTiles) {
     float sum[kTiles][4] = {};
@@ -256,7 +256,7 @@ __global__ void __launch_bounds__(256, sizeof(T) == 2 && P <= 32 ? 2 : 1)
     }
     if (carries) {
       for (int i = 0; i < plan.heads; ++i) {
-        const Decays<T>& decay = decays[i];
+        const Decays& decay = decays[i];
         float scale[2];
 #pragma unroll
         for (int r = 0; r < 2; ++r) {

@@ -9,6 +9,8 @@
 
 namespace hax::ops::cuda {
 
+constexpr int kPad = 8;  // elements behind each row in shared memory: fewer bank conflicts
+
 // to (rows, blocks * padded + kPad) = `used` rows of blocks * columns; zeros behind them and behind each
 // block's columns. Without waiting (tiles.cuh).
 template <class T>
@@ -42,33 +44,28 @@ __device__ __forceinline__ void copy_state(T* to, const SsdPlan& plan, const T* 
 }
 
 // Of one head. The sum over steps i of dt_i A log2(e), from the chunk's beginning on, is high + low:
-// differences of two of them keep fp32's digits however far the sum has run. For bf16 high alone is enough.
-template <class T>
+// differences of two of them keep fp32's digits however far the sum has run.
 struct Decays {
-  static constexpr bool kExact = std::is_same_v<T, float>;
-  float dt[kChunk], high[kChunk], low[kExact ? kChunk : 1];
+  float dt[kChunk], high[kChunk], low[kChunk];
 
   // log2 of the decay from row j to row i.
   __device__ __forceinline__ float between(int i, int j) const {
-    const float difference = high[i] - high[j];
-    if constexpr (kExact) return difference + (low[i] - low[j]);
-    return difference;
+    return (high[i] - high[j]) + (low[i] - low[j]);
   }
   // Of the decay from the chunk's beginning to row i, row i's included.
-  __device__ __forceinline__ float from_start(int i) const {
-    return exp2_fast(kExact ? high[i] + low[kExact ? i : 0] : high[i]);
-  }
+  __device__ __forceinline__ float from_start(int i) const { return exp2_fast(high[i] + low[i]); }
   __device__ __forceinline__ float to_end(int j) const { return exp2_fast(between(kChunk - 1, j)); }
 };
 
 // By one warp. dt points to the chunk's first row of the head. Rows that are not in use have step 0.
 template <class T>
-__device__ __forceinline__ void set_decays(Decays<T>& decays, const T* dt, int64_t stride, float bias,
-                                           float A, int used) {
+__device__ __forceinline__ void set_decays(Decays& decays, const T* dt, int64_t stride, float bias, float A,
+                                           int used) {
   const int lane = threadIdx.x % 32, row = 2 * lane;
   const float first = row < used ? softplus(to_float(dt[row * stride]) + bias) : 0.0f;
   const float second = row + 1 < used ? softplus(to_float(dt[(row + 1) * stride]) + bias) : 0.0f;
-  using Sum = std::conditional_t<Decays<T>::kExact, double, float>;
+  // fp32's digits outlast a difference of sums of 64 steps by enough for bf16.
+  using Sum = std::conditional_t<std::is_same_v<T, float>, double, float>;
   const Sum rate = static_cast<Sum>(A) * static_cast<Sum>(1.4426950408889634);
   const Sum last = second * rate;
   Sum sum = first * rate + last;
@@ -80,14 +77,14 @@ __device__ __forceinline__ void set_decays(Decays<T>& decays, const T* dt, int64
   const auto set = [&](int i, float step, Sum reached) {
     decays.dt[i] = step;
     decays.high[i] = static_cast<float>(reached);
-    if constexpr (Decays<T>::kExact) decays.low[i] = static_cast<float>(reached - decays.high[i]);
+    decays.low[i] = static_cast<float>(reached - decays.high[i]);
   };
   set(row, first, sum - last);
   set(row + 1, second, sum);
 }
 
 template <class T>
-__device__ __forceinline__ void set_all_decays(Decays<T>* decays, const SsdPlan& plan, const SsdInput<T>& in,
+__device__ __forceinline__ void set_all_decays(Decays* decays, const SsdPlan& plan, const SsdInput<T>& in,
                                                const ChunkSpan& span, int first_head) {
   for (int i = threadIdx.x / 32; i < plan.heads; i += blockDim.x / 32) {
     const int h = first_head + i;
@@ -112,7 +109,7 @@ __global__ void __launch_bounds__(128, sizeof(T) == 2 && P == 16 ? 6 : 1)
   const int row_stride = plan.heads * P + kPad, key_stride = N + kPad;
   T* keys = reinterpret_cast<T*>(shared);  // B or C
   T* values = keys + kChunk * key_stride;  // x or dy
-  Decays<T>* decays = reinterpret_cast<Decays<T>*>(values + kChunk * row_stride);
+  Decays* decays = reinterpret_cast<Decays*>(values + kChunk * row_stride);
   const Rows<const T> from = D == SsdDirection::forward ? in.B : in.C;
   copy_rows(keys, from.data + span.begin * from.stride + group * plan.N, from.stride, kChunk, span.used, 1,
             plan.N, N);
@@ -217,7 +214,7 @@ void ssd_carry(const SsdPlan& plan, const SsdInput<T>& in, Rows<const T> rows, f
   }
   float *added = scratch, *whole = scratch + plan.chunks * plan.H * plan.state_size();
   const int64_t elements = kChunk * (plan.N_tile + kPad + plan.heads * plan.P_tile + kPad);
-  const int64_t bytes = elements * sizeof(T) + plan.heads * sizeof(Decays<T>);
+  const int64_t bytes = elements * sizeof(T) + plan.heads * sizeof(Decays);
   with_p_tile(plan, [&](auto P) {
     const auto kernel = ssd_added_kernel<T, decltype(P)::value, D>;
     allow_shared_memory(kernel, bytes);

@@ -6,17 +6,10 @@
 namespace hax::ops::cuda {
 namespace {
 
-// Sets of four warps: two where few blocks fit beside each other, for the states of wide heads take much
-// shared memory.
+// One or two sets of four warps, which have 16 rows each of every (second) head. The products C_i . B_j of a
+// warp's rows stay in registers for all heads.
 template <class T, int P>
-constexpr int kSets = sizeof(T) == 2 && P > 16 ? 2 : 1;
-
-// The warps of a set have 16 rows each of every (second) head. The products C_i . B_j of a warp's rows stay
-// in registers for all heads.
-template <class T, int P>
-__global__ void __launch_bounds__(128 * kSets<T, P>, sizeof(T) == 4 ? 1
-                                                     : P == 16      ? 5
-                                                                    : 2)
+__global__ void __launch_bounds__(256, sizeof(T) == 2 ? 2 : 1)
     output_kernel(SsdPlan plan, SsdInput<T> in, const T* __restrict__ states, T* __restrict__ y) {
   extern __shared__ uint4 shared[];
   const ChunkSpan span = chunk_span(plan.layout, blockIdx.x);
@@ -27,7 +20,7 @@ __global__ void __launch_bounds__(128 * kSets<T, P>, sizeof(T) == 4 ? 1
   T* B = C + kChunk * key_stride;
   T* x = B + kChunk * key_stride;
   T* S = x + kChunk * x_stride;
-  Decays<T>* decays = reinterpret_cast<Decays<T>*>(S + plan.heads * P * key_stride);
+  Decays* decays = reinterpret_cast<Decays*>(S + plan.heads * P * key_stride);
   if (span.used > 0) {
     copy_rows(C, in.C.data + span.begin * in.C.stride + group * plan.N, in.C.stride, kChunk, span.used, 1,
               plan.N, N);
@@ -46,6 +39,7 @@ __global__ void __launch_bounds__(128 * kSets<T, P>, sizeof(T) == 4 ? 1
   __syncthreads();
 
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, g = lane / 4, t = lane % 4;
+  const int sets = blockDim.x / 128;
   const int rows[2] = {16 * warp + g, 16 * warp + g + 8};
   const int first[2] = {span.first(rows[0]), span.first(rows[1])};
   const bool in_use = 16 * warp < span.used;
@@ -61,8 +55,8 @@ __global__ void __launch_bounds__(128 * kSets<T, P>, sizeof(T) == 4 ? 1
   }
   wait_copies<0>();
   __syncthreads();
-  for (int i = threadIdx.x / 128; i < plan.heads; i += kSets<T, P>) {
-    const Decays<T>& decay = decays[i];
+  for (int i = threadIdx.x / 128; i < plan.heads; i += sets) {
+    const Decays& decay = decays[i];
     const int h = first_head + i;
     float sum[P / 8][4] = {};
     if (16 * warp < span.entered()) {
@@ -149,12 +143,12 @@ void ssd_forward(const Layout& layout, const SsdShape& shape, const SsdInput<T>&
   ssd_carry<T, SsdDirection::forward>(plan, in, in.x, static_cast<float*>(scratch), states, stream);
   const int64_t elements = kChunk * (2 * (plan.N_tile + kPad) + plan.heads * plan.P_tile + kPad) +
                            plan.heads * plan.P_tile * (plan.N_tile + kPad);
-  const int64_t bytes = elements * sizeof(T) + plan.heads * sizeof(Decays<T>);
+  const int64_t bytes = elements * sizeof(T) + plan.heads * sizeof(Decays);
+  const int threads = plan.heads > 1 ? 256 : 128;
   with_p_tile(plan, [&](auto P) {
-    constexpr int kP = decltype(P)::value, kThreads = 128 * kSets<T, kP>;
-    const auto kernel = output_kernel<T, kP>;
+    const auto kernel = output_kernel<T, decltype(P)::value>;
     allow_shared_memory(kernel, bytes);
-    kernel<<<plan.grid(), kThreads, bytes, stream>>>(plan, in, states, y);
+    kernel<<<plan.grid(), threads, bytes, stream>>>(plan, in, states, y);
   });
   check_launch("ssd_forward", plan.text());
 }

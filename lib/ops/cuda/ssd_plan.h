@@ -7,8 +7,6 @@
 
 namespace hax::ops::cuda {
 
-constexpr int kPad = 8;  // elements behind each row in shared memory: ldmatrix without bank conflicts
-
 enum class SsdDirection { forward, backward };
 
 struct SsdPlan {

@@ -23,6 +23,19 @@ struct RowSums {
   float through[4];    // <S_in, dS>, a part by each warp
 };
 
+// Adds four values over the lanes with the same lane % 4; lanes with an even lane / 4 return the sum of value
+// (lane / 16) * 2 + lane / 8 % 2.
+template <class V>
+__device__ __forceinline__ V sum_of_rows(const V (&values)[4], int lane) {
+  const bool upper = lane & 16, second = lane & 8;
+  V a = upper ? values[2] : values[0], b = upper ? values[3] : values[1];
+  a += __shfl_xor_sync(0xffffffffu, upper ? values[0] : values[2], 16);
+  b += __shfl_xor_sync(0xffffffffu, upper ? values[1] : values[3], 16);
+  V sum = second ? b : a;
+  sum += __shfl_xor_sync(0xffffffffu, second ? a : b, 8);
+  return sum + __shfl_xor_sync(0xffffffffu, sum, 4);
+}
+
 template <class V>
 __device__ __forceinline__ V quad_sum(V x) {
   x += __shfl_xor_sync(0xffffffffu, x, 1);
@@ -60,7 +73,7 @@ __device__ __forceinline__ float dot_states(const T* S, const T* dS, int rows, i
 // By one warp, from one head's row sums: ddt, and the chunk's parts of dA, dD and ddt_bias.
 template <class T>
 __device__ void finish_head(const SsdPlan& plan, const ChunkSpan& span, const RowSums<T>& sums,
-                            const Decays<T>& decays, float A, int h, T* __restrict__ ddt,
+                            const Decays& decays, float A, int h, T* __restrict__ ddt,
                             float* __restrict__ parts) {
   const int lane = threadIdx.x % 32, row = 2 * lane;
   // Of the rows in front; zero in front of the tail, whose rows alone it reaches.

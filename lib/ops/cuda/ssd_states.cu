@@ -13,7 +13,7 @@ constexpr int kPairs = 2;   // of 8 columns, times 16: as many as a warp has at 
 struct Stage {
   int rows, keys, out;  // elements
   __host__ __device__ Stage(int P, int N)
-      : rows(kWalkRows * (P + kPad)), keys(kWalkRows * (N + kPad)), out(P * (N + kPad)) {}
+      : rows(kWalkRows * (P + kPitchPad)), keys(kWalkRows * (N + kPitchPad)), out(P * (N + kPitchPad)) {}
   __host__ __device__ int elements() const { return kStages * (rows + keys) + out; }
 };
 
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(32 * kWarps, 3)
   bf16* tiles = reinterpret_cast<bf16*>(shared);
   bf16* out = tiles + kStages * (stage.rows + stage.keys);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-  const int out_pitch = N + kPad;
+  const int out_pitch = N + kPitchPad;
 
   const Rows<const bf16>& key_source = kForward ? in.B : in.C;
   const WalkRows value_rows(values, begin, h * plan.P + slice * P, 1, min(P, plan.P - slice * P), P);

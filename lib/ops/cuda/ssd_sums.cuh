@@ -1,38 +1,13 @@
-// dB and dC of the SSD scan where several blocks share a group, added in a fixed order: from fp32 parts that
-// each leaves, or in a cluster through shared memory.
+// dB and dC of the SSD scan where several blocks share a group: each leaves fp32 parts, and they are added in
+// a fixed order.
 #pragma once
 
 #include <type_traits>
 
-#include "lib/ops/cuda/cluster.cuh"
 #include "lib/ops/cuda/convert.cuh"
 #include "lib/ops/cuda/ssd_plan.h"
 
 namespace hax::ops::cuda {
-
-// What the blocks of a cluster send each other: tiles of 16 rows and 8 columns, dealt to the blocks in turn.
-struct KeySums {
-  float4* data;  // (senders, tiles owned, 4 times 16 rows, 32 lanes)
-  int owned;
-
-  static __host__ __device__ int owned_by_each(int tiles, int blocks) {
-    return (tiles + blocks - 1) / blocks;
-  }
-  static int64_t bytes(int tiles, int blocks) {
-    return blocks * owned_by_each(tiles, blocks) * (4 * 32 * static_cast<int64_t>(sizeof(float4)));
-  }
-  // index: of the tile among its owner's.
-  __device__ __forceinline__ float4* at(int sender, int index, int rows, int lane) const {
-    return data + ((sender * owned + index) * 4 + rows) * 32 + lane;
-  }
-};
-
-__device__ __forceinline__ void add(float4& sum, const float4& more) {
-  sum.x += more.x;
-  sum.y += more.y;
-  sum.z += more.z;
-  sum.w += more.w;
-}
 
 // Of dB and dC together: (2, parts, rows, G * N).
 inline int64_t ssd_key_parts_bytes(const SsdPlan& plan) {

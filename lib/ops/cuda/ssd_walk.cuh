@@ -12,8 +12,9 @@
 
 namespace hax::ops::cuda {
 
-// What blockIdx.x walks: the blocks of one sequence lie side by side, those of a group too; fillers come
-// last.
+constexpr int kPitchPad = 8;  // elements behind each row in shared memory: ldmatrix without bank conflicts
+
+// Heads of blockIdx.x: those of one sequence lie side by side, and the fillers come last.
 struct WalkSpan {
   int64_t begin;  // first row of the sequence
   int length;
@@ -83,7 +84,7 @@ struct WalkRows {
         blocks(blocks),
         columns(columns),
         padded(padded),
-        pitch(blocks * padded + kPad),
+        pitch(blocks * padded + kPitchPad),
         vectors(columns == padded && stride % 8 == 0 && reinterpret_cast<uintptr_t>(data) % 16 == 0) {
     const int per_row = blocks * padded / 8, thread = threadIdx.x;
     rows = blockDim.x / per_row;
@@ -183,12 +184,13 @@ __device__ __forceinline__ void head_barrier(int head) {
 }
 
 // One head's states in shared memory. A step adds to the state (P x N) by its warp, tile by tile of 8 columns
-// of N; warp w carries tile w from step to step and leaves, before each step, what enters it.
-template <int N>
+// of N; warp w carries tile w from step to step and leaves, before each step, what enters it. `added` is free
+// again once the states are carried; it may hold more tiles than they need.
+template <int N, int kRoom = N / 8>
 struct StepStates {
   static constexpr int kTiles = N / 8;
-  static constexpr int kPitch = N + kPad;
-  float4 added[kSteps][kTiles][32];
+  static constexpr int kPitch = N + kPitchPad;
+  float4 added[kSteps][kRoom][32];
   bf16 entering[kSteps][16 * kPitch];  // (P, N)
   float decay[kSteps];                 // of the whole step
 

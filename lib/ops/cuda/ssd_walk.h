@@ -11,6 +11,7 @@ namespace hax::ops::cuda {
 constexpr int kStepRows = 16;
 constexpr int kSteps = 4;  // of a chunk
 constexpr int kWalkRows = kSteps * kStepRows;
+
 constexpr int kWalkHeads = 4;  // of a block in the backward pass, at most
 
 // heads: at most so many of a block.
@@ -46,7 +47,6 @@ void with_walk_tiles(const SsdPlan& plan, const F& f) {
     with_n(std::integral_constant<int, 32>());
 }
 
-// As the functions of ssd.h; states: ssd_walk_slots times all heads' (16 * N_tile).
 void ssd_walk_forward(const Layout& layout, const SsdShape& shape, const SsdInput<__nv_bfloat16>& in,
                       __nv_bfloat16* y, __nv_bfloat16* states, cudaStream_t stream);
 

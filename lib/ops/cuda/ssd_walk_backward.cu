@@ -6,8 +6,8 @@
 //   dC = (dM o L) B + e o (dy S^T)        dB = (dM o L)^T C + w o (dt x) dS^T
 //   da_t = sum over i >= t > j of (dM o M)_ij + sum over i >= t of own_i + sum over j < t of leaving_j
 //          + e_q <S, dS>,   own_i = e_i dy_i . (S C_i), leaving_j = w_j (dt x)_j . (dS B_j)
+#include "lib/ops/cuda/cluster.cuh"
 #include "lib/ops/cuda/column_sums.cuh"
-#include "lib/ops/cuda/ssd_sums.cuh"
 #include "lib/ops/cuda/ssd_walk_rows.cuh"
 
 namespace hax::ops::cuda {
@@ -16,20 +16,42 @@ namespace {
 constexpr int kStages = 2;  // chunks in shared memory
 
 struct Stage {
-  int rows, keys;  // elements
+  int rows, keys, states;  // elements
   __host__ __device__ explicit Stage(const SsdPlan& plan)
-      : rows(kWalkRows * (plan.heads * 16 + kPad)), keys(kWalkRows * (plan.N_tile + kPad)) {}
-  __host__ __device__ int elements() const { return 2 * rows + 2 * keys; }
+      : rows(kWalkRows * (plan.heads * 16 + kPitchPad)),
+        keys(kWalkRows * (plan.N_tile + kPitchPad)),
+        states(plan.heads * kSteps * 16 * plan.N_tile) {}
+  __host__ __device__ int elements() const { return 2 * rows + 2 * keys + states; }
 };
 
-// Of one head, by step.
+// The exchange of one head's states, and then, by step, its parts of dB and dC: tiles of 8 columns of N.
 template <int N>
-struct Head {
-  StepStates<N> gradients;
-  bf16 states[kSteps][16 * N];     // kept by the forward pass
-  float4 keys[kSteps][N / 4][32];  // its parts of dB and dC: tiles of 8 columns of N
-  RowSums rows[kSteps];
+using Exchange = StepStates<N, N / 4>;
+
+// Sums of dB and dC over a block's heads, in the block of the cluster that owns the tile of 8 columns: tiles
+// are dealt to the blocks in turn.
+struct KeySums {
+  float4* data;  // (blocks summed, tiles owned, kSteps, 32)
+  int owned;
+
+  static __host__ __device__ int owned_by_each(const SsdPlan& plan) {
+    return (plan.N_tile / 4 + plan.parts - 1) / plan.parts;
+  }
+  static int64_t bytes(const SsdPlan& plan) {
+    return plan.parts * owned_by_each(plan) * kSteps * 32 * static_cast<int64_t>(sizeof(float4));
+  }
+  // index: of the tile among its owner's.
+  __device__ __forceinline__ float4* at(int part, int index, int step, int lane) const {
+    return data + ((part * owned + index) * kSteps + step) * 32 + lane;
+  }
 };
+
+__device__ __forceinline__ void add(float4& sum, const float4& more) {
+  sum.x += more.x;
+  sum.y += more.y;
+  sum.z += more.z;
+  sum.w += more.w;
+}
 
 // The blocks of a group are a cluster. kWhole: P is 16 and the shape's N is N. by_sequence (batch, 3, H): dA,
 // dD, ddt_bias.
@@ -51,15 +73,15 @@ __global__ void __launch_bounds__(128 * kWalkHeads, 1)
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const int warp = threadIdx.x / 32 % kSteps, head = threadIdx.x / 128, h = span.first_head + head;
   const int own_row = warp * kStepRows + lane % kStepRows;
-  Head<N>* heads = reinterpret_cast<Head<N>*>(tiles + kStages * stage.elements());
-  Head<N>& own = heads[head];
-  RowSums& rows = own.rows[warp];
-  const KeySums key_sums{reinterpret_cast<float4*>(heads + plan.heads),
-                         KeySums::owned_by_each(N / 4, plan.parts)};
+  Exchange<N>* exchanges = reinterpret_cast<Exchange<N>*>(tiles + kStages * stage.elements());
+  Exchange<N>& exchange = exchanges[head];
+  RowSums* all_rows = reinterpret_cast<RowSums*>(exchanges + plan.heads);
+  const KeySums key_sums{reinterpret_cast<float4*>(all_rows + plan.heads * kSteps),
+                         KeySums::owned_by_each(plan)};
   int2* owners = reinterpret_cast<int2*>(key_sums.at(plan.parts, 0, 0, 0));  // by tile: block, index there
-  if (threadIdx.x < N / 4) {
+  if (threadIdx.x < N / 4)
     owners[threadIdx.x] = make_int2(threadIdx.x % plan.parts, threadIdx.x / plan.parts);
-  }
+  RowSums& rows = all_rows[threadIdx.x / 32];
 
   const WalkRows x_rows(in.x, span.begin, span.first_head * plan.P, plan.heads, plan.P, 16);
   const WalkRows dy_rows(upstream, span.begin, span.first_head * plan.P, plan.heads, plan.P, 16);
@@ -77,23 +99,17 @@ __global__ void __launch_bounds__(128 * kWalkHeads, 1)
     C_rows.copy<kVectors>(to + 2 * stage.rows + stage.keys, chunk * kWalkRows, span.length);
   };
   const auto fetch = [&](int chunk) {
-    if (chunk >= 0) {
-      if (vectors)
-        copy(chunk, std::true_type());
-      else
-        copy(chunk, std::false_type());
-    }
-    commit_copies();
-  };
-  // A lane's own part, which no other lane reads.
-  bf16* S = own.states[warp] + lane * 8;
-  const auto fetch_state = [&](int chunk) {
+    if (vectors)
+      copy(chunk, std::true_type());
+    else
+      copy(chunk, std::false_type());
     const int step = chunk * kSteps + warp;
-    const bool real = chunk >= 0 && step * kStepRows < span.length;
+    const bool real = step * kStepRows < span.length;
     const bf16* from = kept + (real ? step : 0) * kept_apart;
+    bf16* to = tiles + chunk % kStages * stage.elements() + 2 * (stage.rows + stage.keys) +
+               (head * kSteps + warp) * 16 * N + lane * 8;
 #pragma unroll
-    for (int k = 0; k < N / 16; ++k) copy_async(S + 256 * k, from + 256 * k, real);
-    commit_copies();
+    for (int k = 0; k < N / 16; ++k) copy_async(to + 256 * k, from + 256 * k, real);
   };
   const bf16* dt = in.dt.data + (span.begin + own_row) * in.dt.stride + h;
   const int64_t dt_stride = kWalkRows * in.dt.stride;
@@ -107,69 +123,29 @@ __global__ void __launch_bounds__(128 * kWalkHeads, 1)
   bf16* dC_at = out.dC.data + group_row * out.dC.stride + span.group * plan.N + 2 * t;
   const float bias = in.dt_bias[h], A = in.A[h], D = in.D[h];
 
-  // Sums of dB and dC over the block's heads, in their order, to the blocks that own the tiles.
-  const auto send_keys = [&] {
-    if (plan.parts > 1) cluster_wait();  // for the sums before to be read
-    for (int key_tile = head; key_tile < N / 4; key_tile += plan.heads) {
-      float4 sum = heads[0].keys[warp][key_tile][lane];
-#pragma unroll
-      for (int i = 1; i < kWalkHeads; ++i) {
-        if (i < plan.heads) add(sum, heads[i].keys[warp][key_tile][lane]);
-      }
-      const int2 owner = owners[key_tile];
-      float4* place = key_sums.at(span.part, owner.y, warp, lane);
-      if (plan.parts == 1)
-        *place = sum;
-      else
-        store_in_block(owner.x, place, sum);
-    }
-    if (plan.parts > 1) cluster_arrive();
-  };
-  // And their sums over the blocks, also in order, for this chunk.
-  const auto store_keys = [&](int chunk) {
-    if (plan.parts > 1) cluster_wait();
-    const int row = chunk * kWalkRows + warp * kStepRows + g;
-    for (int key_tile = head; key_tile < N / 4; key_tile += plan.heads) {
-      const int2 owner = owners[key_tile];
-      if (owner.x != span.part) continue;
-      float4 sum = *key_sums.at(0, owner.y, warp, lane);
-#pragma unroll 1
-      for (int i = 1; i < plan.parts; ++i) add(sum, *key_sums.at(i, owner.y, warp, lane));
-      const bool is_dB = key_tile < N / 8;
-      const int64_t stride = is_dB ? out.dB.stride : out.dC.stride;
-      const int column = key_tile % (N / 8) * 8;
-      bf16* to = (is_dB ? dB_at : dC_at) + chunk * kWalkRows * stride + column;
-      if (row < span.length) store_two<kWhole>(to, column + 2 * t, plan.N, sum.x, sum.y);
-      if (row + 8 < span.length) {
-        store_two<kWhole>(to + 8 * stride, column + 2 * t, plan.N, sum.z, sum.w);
-      }
-    }
-    if (plan.parts > 1) cluster_arrive();
-  };
-
-  // A chunk's copies, step sizes, and sums of dB and dC are taken care of while the chunk after it, or before
-  // it, is worked on.
-  const int chunks = span.chunks();
   HeadSums head_sums;
-  fetch(chunks - 1);
-  fetch_state(chunks - 1);
-  bf16 raw = raw_step(chunks - 1);
-  StepDecays decay;
-  decay.set(raw, bias, A * kLog2E, (chunks - 1) * kWalkRows + own_row < span.length, lane);
-  raw = raw_step(chunks - 2);
+  bf16 raw = raw_step(span.chunks() - 1);
+  if (span.chunks() > 0) fetch(span.chunks() - 1);
+  commit_copies();
   float dstate[4] = {};
   if (plan.parts > 1) cluster_arrive();
-  for (int chunk = chunks - 1; chunk >= 0; --chunk) {
-    wait_copies<1>();  // for all but the state
+  for (int chunk = span.chunks() - 1; chunk >= 0; --chunk) {
+    wait_copies<0>();
     __syncthreads();
+    if (chunk > 0) fetch(chunk - 1);
+    commit_copies();
     const bf16* tile = tiles + chunk % kStages * stage.elements();
     const bf16* x = tile + warp * kStepRows * x_rows.pitch + head * 16;
     const bf16* dy = x + stage.rows;
     const bf16* B = tile + 2 * stage.rows + warp * kStepRows * B_rows.pitch;
     const bf16* C = B + stage.keys;
+    const bf16* S = tile + 2 * (stage.rows + stage.keys) + (head * kSteps + warp) * 16 * N + lane * 8;
     const int x_pitch = x_rows.pitch, key_pitch = B_rows.pitch;
     const int row = chunk * kWalkRows + warp * kStepRows;  // of the sequence
 
+    StepDecays decay;
+    decay.set(raw, bias, A * kLog2E, chunk * kWalkRows + own_row < span.length, lane);
+    raw = raw_step(chunk - 1);
     const float last = __shfl_sync(0xffffffffu, decay.log, kStepRows - 1);
     float log_row[2], dt_row[2], log_column[4], e_column[4];
     of_rows(log_row, decay.log, lane);
@@ -190,13 +166,7 @@ __global__ void __launch_bounds__(128 * kWalkHeads, 1)
         mma(added[2 * k], scaled_dy, C_turned[k][0], C_turned[k][1]);
         mma(added[2 * k + 1], scaled_dy, C_turned[k][2], C_turned[k][3]);
       }
-      own.gradients.add(warp, added, last, lane);
-    }
-    if (chunk + 1 < chunks) send_keys();
-    fetch(chunk - 1);
-    __syncthreads();
-    if (8 * warp < N) {
-      own.gradients.template carry<false>(warp, dstate, lane, [](int, uint32_t, uint32_t) {});
+      exchange.add(warp, added, last, lane);
     }
 
     // Row j, column i: B_j . C_i, dy_i . x_j.
@@ -244,14 +214,13 @@ __global__ void __launch_bounds__(128 * kWalkHeads, 1)
     mma(dxt[0], M, dy_turned[0], dy_turned[1]);
     mma(dxt[1], M, dy_turned[2], dy_turned[3]);
 
-    StepDecays next;
-    next.set(raw, bias, A * kLog2E, chunk > 0 && (chunk - 1) * kWalkRows + own_row < span.length, lane);
-    raw = raw_step(chunk - 2);
-    if (chunk + 1 < chunks) store_keys(chunk + 1);
     head_barrier(head);
-    const bf16* dS = own.gradients.entering[warp];
-    constexpr int kPitch = StepStates<N>::kPitch;
-    wait_copies<1>();  // for the state
+    if (8 * warp < N) {
+      exchange.template carry<false>(warp, dstate, lane, [](int, uint32_t, uint32_t) {});
+    }
+    head_barrier(head);
+    const bf16* dS = exchange.entering[warp];
+    constexpr int kPitch = Exchange<N>::kPitch;
 #pragma unroll
     for (int k = 0; k < N / 16; ++k) {
       uint32_t b[4];
@@ -279,9 +248,9 @@ __global__ void __launch_bounds__(128 * kWalkHeads, 1)
         bf16* to = dx_at + (chunk * kWalkRows + 8 * r) * out.dx.stride;
 #pragma unroll
         for (int n = 0; n < 2; ++n) {
-          const uint32_t up = dy_now[2 * n + r];
-          store_two<kWhole>(to + 8 * n, 8 * n + 2 * t, plan.P, dt_row[r] * dxt[n][2 * r] + D * low(up),
-                            dt_row[r] * dxt[n][2 * r + 1] + D * high(up));
+          const uint32_t own = dy_now[2 * n + r];
+          store_two<kWhole>(to + 8 * n, 8 * n + 2 * t, plan.P, dt_row[r] * dxt[n][2 * r] + D * low(own),
+                            dt_row[r] * dxt[n][2 * r + 1] + D * high(own));
         }
       }
     }
@@ -320,14 +289,14 @@ __global__ void __launch_bounds__(128 * kWalkHeads, 1)
           dC_tile[n][c] *= e_row[c / 2];
         }
         mma(dB_tile, dBC, C_turned[k][2 * n], C_turned[k][2 * n + 1]);
-        own.keys[warp][2 * k + n][lane] = make_float4(dB_tile[0], dB_tile[1], dB_tile[2], dB_tile[3]);
+        exchange.added[warp][2 * k + n][lane] = make_float4(dB_tile[0], dB_tile[1], dB_tile[2], dB_tile[3]);
       }
 #pragma unroll
       for (int r = 0; r < 2; ++r) sums[r][0] += dot_row(dC_tile[0], dC_tile[1], C_now[k], r);
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
         mma(dC_tile[n], dCB, b[2 * n], b[2 * n + 1]);
-        own.keys[warp][N / 8 + 2 * k + n][lane] =
+        exchange.added[warp][N / 8 + 2 * k + n][lane] =
             make_float4(dC_tile[n][0], dC_tile[n][1], dC_tile[n][2], dC_tile[n][3]);
       }
     }
@@ -343,13 +312,42 @@ __global__ void __launch_bounds__(128 * kWalkHeads, 1)
       out.ddt[(span.begin + row + lane) * plan.H + h] = from_float<bf16>(ddt);
     }
 
-    fetch_state(chunk - 1);
-    decay = next;
-  }
-  __syncthreads();
-  if (chunks > 0) {
-    send_keys();
-    store_keys(0);
+    // Sums over the block's heads, in their order, to the blocks that own the tiles; there over the blocks.
+    __syncthreads();
+    if (plan.parts > 1) cluster_wait();  // for the sums before to be read
+    for (int key_tile = head; key_tile < N / 4; key_tile += plan.heads) {
+      float4 sum = exchanges[0].added[warp][key_tile][lane];
+#pragma unroll
+      for (int i = 1; i < kWalkHeads; ++i) {
+        if (i < plan.heads) add(sum, exchanges[i].added[warp][key_tile][lane]);
+      }
+      const int2 owner = owners[key_tile];
+      float4* place = key_sums.at(span.part, owner.y, warp, lane);
+      if (plan.parts == 1)
+        *place = sum;
+      else
+        store_in_block(owner.x, place, sum);
+    }
+    if (plan.parts > 1) {
+      cluster_arrive();
+      cluster_wait();
+    }
+    for (int key_tile = head; key_tile < N / 4; key_tile += plan.heads) {
+      const int2 owner = owners[key_tile];
+      if (owner.x != span.part) continue;
+      float4 sum = *key_sums.at(0, owner.y, warp, lane);
+#pragma unroll 1
+      for (int i = 1; i < plan.parts; ++i) add(sum, *key_sums.at(i, owner.y, warp, lane));
+      const bool is_dB = key_tile < N / 8;
+      const int64_t stride = is_dB ? out.dB.stride : out.dC.stride;
+      const int column = key_tile % (N / 8) * 8;
+      bf16* to = (is_dB ? dB_at : dC_at) + chunk * kWalkRows * stride + column;
+      if (row + g < span.length) store_two<kWhole>(to, column + 2 * t, plan.N, sum.x, sum.y);
+      if (row + g + 8 < span.length) {
+        store_two<kWhole>(to + 8 * stride, column + 2 * t, plan.N, sum.z, sum.w);
+      }
+    }
+    if (plan.parts > 1) cluster_arrive();
   }
   if (plan.parts > 1) cluster_wait();
   // The rows' lanes of a head, then its warps in their order.
@@ -361,7 +359,7 @@ __global__ void __launch_bounds__(128 * kWalkHeads, 1)
   if (warp == 0 && lane < 3) {
     float sum = 0.0f;
     for (int i = 0; i < kSteps; ++i) {
-      sum += reinterpret_cast<const float*>(&own.rows[i].sums[0])[lane];
+      sum += reinterpret_cast<const float*>(&all_rows[head * kSteps + i].sums[0])[lane];
     }
     by_sequence[(blockIdx.x / (plan.H / plan.heads) * 3 + lane) * plan.H + h] = sum;
   }
@@ -381,8 +379,9 @@ void ssd_walk_backward(const Layout& layout, const SsdShape& shape, const SsdInp
   with_walk_tiles(plan, [&](auto N, auto whole) {
     constexpr int kN = decltype(N)::value;
     const auto kernel = walk_backward_kernel<kN, decltype(whole)::value>;
-    const int64_t bytes = kStages * Stage(plan).elements() * sizeof(bf16) + plan.heads * sizeof(Head<kN>) +
-                          KeySums::bytes(kN / 4, plan.parts) + kN / 4 * sizeof(int2);
+    const int64_t bytes = kStages * Stage(plan).elements() * sizeof(bf16) +
+                          plan.heads * (sizeof(Exchange<kN>) + kSteps * sizeof(RowSums)) +
+                          KeySums::bytes(plan) + kN / 4 * sizeof(int2);
     allow_shared_memory(kernel, bytes);
     launch_clusters(kernel, plan.parts, walk_blocks(plan) + fillers(plan), 128 * plan.heads, bytes, stream,
                     plan, in, states, dy, out, by_sequence);

@@ -23,8 +23,20 @@ __device__ __forceinline__ float quad_sums(const float (&values)[4], int lane) {
   return (odd ? b : a) + __shfl_xor_sync(0xffffffffu, odd ? a : b, 1);
 }
 
+// Sums four values over the lanes of the same t; lanes with an even g hold that of value g / 4 * 2 + g / 2
+// % 2.
+__device__ __forceinline__ float column_sum(const float (&values)[4], int lane) {
+  const bool upper = lane & 16, second = lane & 8;
+  const float a =
+      (upper ? values[2] : values[0]) + __shfl_xor_sync(0xffffffffu, upper ? values[0] : values[2], 16);
+  const float b =
+      (upper ? values[3] : values[1]) + __shfl_xor_sync(0xffffffffu, upper ? values[1] : values[3], 16);
+  const float sum = (second ? b : a) + __shfl_xor_sync(0xffffffffu, second ? a : b, 8);
+  return sum + __shfl_xor_sync(0xffffffffu, sum, 4);
+}
+
 // E (row j, column i) holds the pairs j < i of a step; lanes with an even g return the sum over i >= t > j of
-// the column t that sum_of_rows names. Summed over i by a product with ones, before what does not belong to
+// the column t that column_sum names. Summed over i by a product with ones, before what does not belong to
 // the sum could cancel.
 __device__ __forceinline__ float straddling_pairs(const WidePair& E, int lane) {
   const int g = lane / 4, t = lane % 4;
@@ -39,7 +51,7 @@ __device__ __forceinline__ float straddling_pairs(const WidePair& E, int lane) {
     by_column[e] = g < 2 * t + e ? sums[0][e] : 0.0f;
     by_column[2 + e] = sums[1][e] + (g < 2 * t + e ? sums[1][2 + e] : 0.0f);
   }
-  return sum_of_rows(by_column, lane);
+  return column_sum(by_column, lane);
 }
 
 __device__ __forceinline__ float low(uint32_t pair) { return __uint_as_float(pair << 16); }
