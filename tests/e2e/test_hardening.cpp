@@ -31,6 +31,30 @@ TEST_CASE("the program is position-independent, its tables read-only, its stack 
   CHECK(contains(segments, "GNU_RELRO"));
   CHECK_FALSE(contains(segments, "RWE"));
   CHECK(contains(segments, "GNU_STACK"));
+  // Of checked library calls and of functions that look after their frame.
+  const std::string symbols = readelf("--dyn-syms");
+  CHECK(contains(symbols, "_chk@GLIBC"));
+  CHECK(contains(symbols, "__stack_chk_fail"));
+}
+
+// This file is compiled as the program's are.
+TEST_CASE("sources are compiled with the compiler's defences", "[e2e]") {
+#ifdef NDEBUG
+  std::string missing;
+#if !defined(_FORTIFY_SOURCE) || _FORTIFY_SOURCE < 2
+  missing += "_FORTIFY_SOURCE ";
+#endif
+#ifndef __SSP_STRONG__
+  missing += "-fstack-protector-strong ";
+#endif
+#ifndef __PIE__
+  missing += "-fPIE ";
+#endif
+#if defined(__x86_64__) && !defined(__CET__)
+  missing += "-fcf-protection ";
+#endif
+  CHECK(missing == "");
+#endif
 }
 
 }  // namespace hax::test
