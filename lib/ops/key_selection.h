@@ -26,10 +26,10 @@ at::Tensor sampled_features(const at::Tensor& K, const at::Tensor& summary, cons
 
 // y_j = sum_{i >= j} sigmoid(Q_i . K_j) at the sampled keys; not differentiable. Q, K (T, d); sampled (B, s)
 // positions, -1 where a sequence gives no sample (its target is 0); pad_queries (B) int64: how many padded
-// queries (each worth sigmoid(0) = 0.5) follow the real ones; undefined: none, as under `causal`. A sampled position behind
-// the sequence's end is a padded key, K = 0: y_j = 0.5 * (padded queries from j on). Returns (B, s) of
-// `type`, which is Q's dtype (`paper`) or wider (`causal`); products and sigmoids are rounded to it, sums are
-// fp32 or wider inside.
+// queries (each worth sigmoid(0) = 0.5) follow the real ones; undefined: none, as under `causal`. A sampled
+// position behind the sequence's end is a padded key, K = 0: y_j = 0.5 * (padded queries from j on). Returns
+// (B, s) of `type`, which is Q's dtype (`paper`) or wider (`causal`); products and sigmoids are rounded to
+// it, sums are fp32 or wider inside.
 at::Tensor ranking_targets(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& sampled,
                            const at::Tensor& pad_queries, const PackedLayout& layout, at::ScalarType type,
                            Path path = Path::automatic);

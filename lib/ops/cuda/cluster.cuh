@@ -16,12 +16,6 @@ namespace hax::ops::cuda {
 #define HAX_CLUSTER_ASM(...) __trap()
 #endif
 
-__device__ __forceinline__ int cluster_rank() {
-  uint32_t rank = 0;
-  HAX_CLUSTER_ASM("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return static_cast<int>(rank);
-}
-
 // All threads of the cluster arrive; what they wrote before is seen by those that waited. No thread arrives
 // again before it has waited.
 __device__ __forceinline__ void cluster_arrive() {
