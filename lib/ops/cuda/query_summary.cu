@@ -1,8 +1,9 @@
 // Query summaries. `causal`: running sums by chunks, each in the registers of a team. `paper`: sums whose
-// every partial sum is rounded have one order, so one block takes a sequence: a thread a feature adds up a
-// tile of positions while the others bring the next; when the norms are known, all divide.
+// every partial sum is rounded have one order, so one block takes a sequence and a thread a feature adds it
+// up in shared memory; what can be done for many rows at once all threads do.
 #include "lib/ops/cuda/chunk_sums.cuh"
 #include "lib/ops/cuda/key_selection.h"
+#include "lib/ops/cuda/tiles.cuh"
 
 namespace hax::ops::cuda {
 namespace {
@@ -32,87 +33,123 @@ __global__ void __launch_bounds__(Team::kThreads)
   }
 }
 
-constexpr int kBatch = 8;           // loads that a thread has on their way together
-constexpr int kPaperThreads = 512;  // at most half of them add up
+constexpr int kPaperThreads = 512;  // at least kSummaryWidest
+constexpr int kBatch = 8;           // rows that are read together
+constexpr int64_t kPaperShared = 200 * 1024;
 
-// Positions of a tile.
-__host__ __device__ constexpr int paper_rows(int d) { return d <= 64 ? 128 : d <= 128 ? 64 : 32; }
+// Rows of a sequence that are in shared memory at once.
+template <class T>
+int paper_rows(const Layout& layout, int64_t d) {
+  const int64_t most = kPaperShared / (d * static_cast<int64_t>(sizeof(T)));
+  return static_cast<int>(layout.max_seqlen < most ? layout.max_seqlen : most);
+}
 
 __device__ __forceinline__ float add(float a, float b) { return a + b; }
 __device__ __forceinline__ __nv_bfloat16 add(__nv_bfloat16 a, __nv_bfloat16 b) { return __hadd(a, b); }
 
-template <class T>
-__global__ void __launch_bounds__(kPaperThreads)
-    paper_kernel(Layout layout, int d, Rows<const T> Q, float padded_length, T* __restrict__ summary) {
-  extern __shared__ __align__(16) unsigned char shared_bytes[];
-  T* tiles = reinterpret_cast<T*>(shared_bytes);  // (2, paper_rows(d), d)
-  __shared__ float norms[kSummaryWidest];
-  const int64_t begin = layout.cu_seqlens[blockIdx.x];
-  const int n = static_cast<int>(layout.cu_seqlens[blockIdx.x + 1] - begin), rows = paper_rows(d);
-  const int adders = (d + 31) / 32 * 32, helpers = kPaperThreads - adders;
-  const bool helps = threadIdx.x >= adders, adds = threadIdx.x < d;
-  T* out = summary + begin * d;
-  const auto bring = [&](int tile) {
-    T* to = tiles + tile % 2 * rows * d;
-    for (int i0 = static_cast<int>(threadIdx.x) - adders; i0 < rows * d; i0 += kBatch * helpers) {
-      T values[kBatch];
-#pragma unroll
-      for (int k = 0; k < kBatch; ++k) {
-        const int i = i0 + k * helpers, p = tile * rows + i / d;
-        values[k] = from_float<T>(0.0f);
-        if (i < rows * d && p < n) values[k] = Q.data[(begin + p) * Q.stride + i % d];
-      }
-#pragma unroll
-      for (int k = 0; k < kBatch; ++k) {
-        if (i0 + k * helpers < rows * d) to[i0 + k * helpers] = values[k];
-      }
+// The thread's elements of a matrix (rows, d), kPaperThreads * V apart: f(row, column) of V neighbours.
+template <int V, class F>
+__device__ __forceinline__ void for_elements(int rows, int d, const F& f) {
+  constexpr int kApart = kPaperThreads * V;
+  const int row_step = kApart / d, column_step = kApart % d;
+  int row = static_cast<int>(threadIdx.x) * V / d, column = static_cast<int>(threadIdx.x) * V % d;
+  while (row < rows) {
+    f(row, column);
+    row += row_step;
+    column += column_step;
+    if (column >= d) {
+      column -= d;
+      ++row;
     }
+  }
+}
+
+// Replaces the rows by their running sums, from `sum` on: one thread a feature, x its first place.
+template <class T>
+__device__ __forceinline__ void add_up(T* x, int rows, int d, T& sum) {
+  T next[kBatch];
+  const auto read = [&](int first) {
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) next[k] = x[min(first + k, rows - 1) * d];
   };
-  if (helps) bring(0);
-  __syncthreads();
+  read(0);
+  for (int first = 0; first < rows; first += kBatch) {
+    T values[kBatch];
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) values[k] = next[k];
+    read(first + kBatch);
+#pragma unroll
+    for (int k = 0; k < kBatch; ++k) {
+      if (first + k < rows) x[(first + k) * d] = sum = add(sum, values[k]);
+    }
+  }
+}
+
+// V: elements that are copied together.
+template <class T, int V>
+__global__ void __launch_bounds__(kPaperThreads)
+    paper_kernel(Layout layout, int d, int most_rows, Rows<const T> Q, float padded_length,
+                 T* __restrict__ summary) {
+  extern __shared__ __align__(16) unsigned char shared_bytes[];
+  T* rows = reinterpret_cast<T*>(shared_bytes);  // (most_rows, d)
+  __shared__ float norms[kSummaryWidest], squares[kPaperThreads];
+  const int64_t begin = layout.cu_seqlens[blockIdx.x];
+  const int n = static_cast<int>(layout.cu_seqlens[blockIdx.x + 1] - begin);
+  const int groups = kPaperThreads / d, group = threadIdx.x / d, feature = threadIdx.x % d;
+  T* out = summary + begin * d;
   T sum = from_float<T>(0.0f);
   float square = 0.0f;
-  for (int tile = 0; tile * rows < n; ++tile) {
-    if (helps) bring(tile + 1);
-    if (adds) {
-      const T* x = tiles + tile % 2 * rows * d + threadIdx.x;
-      T* to = out + static_cast<int64_t>(tile) * rows * d + threadIdx.x;
-      const int here = min(rows, n - tile * rows);
-      for (int p0 = 0; p0 < here; p0 += kBatch) {
-        T values[kBatch];
-#pragma unroll
-        for (int k = 0; k < kBatch; ++k) values[k] = x[(p0 + k) * d];  // zeros behind the end
-#pragma unroll
-        for (int k = 0; k < kBatch; ++k) values[k] = sum = add(sum, values[k]);
-#pragma unroll
-        for (int k = 0; k < kBatch; ++k) {
-          if (p0 + k >= here) continue;
-          square = fmaf(to_float(values[k]), to_float(values[k]), square);
-          to[(p0 + k) * d] = values[k];
-        }
-      }
+  for (int first = 0; first < n; first += most_rows) {
+    const int here = min(most_rows, n - first);
+    for_elements<V>(here, d, [&](int row, int column) {
+      const T* from = Q.data + (begin + first + row) * Q.stride + column;
+      if constexpr (V > 1)
+        copy_async(rows + row * d + column, from, true);
+      else
+        rows[row * d + column] = *from;
+    });
+    commit_copies();
+    wait_copies<0>();
+    __syncthreads();
+    if (threadIdx.x < d) add_up(rows + threadIdx.x, here, d, sum);
+    __syncthreads();
+    for (int row = group; row < here && group < groups; row += groups) {
+      const float x = to_float(rows[row * d + feature]);
+      square = fmaf(x, x, square);
     }
+    if (n <= most_rows) break;
+    for_elements<1>(here, d, [&](int row, int column) {
+      out[static_cast<int64_t>(first + row) * d + column] = rows[row * d + column];
+    });
     __syncthreads();
   }
-  if (adds) {
-    square +=
-        to_float(sum) * to_float(sum) * (padded_length - static_cast<float>(n));  // PAD repeats the last
-    norms[threadIdx.x] = fmaxf(rounded<T>(sqrtf(square)), 1e-12f);
+  squares[threadIdx.x] = square;
+  __syncthreads();
+  if (threadIdx.x < d) {
+    float total = 0.0f;
+    for (int g = 0; g < groups; ++g) total += squares[g * d + threadIdx.x];
+    total += to_float(sum) * to_float(sum) * (padded_length - static_cast<float>(n));  // PAD repeats the last
+    norms[threadIdx.x] = fmaxf(rounded<T>(sqrtf(total)), 1e-12f);
   }
   __syncthreads();
-  const int64_t all = static_cast<int64_t>(n) * d;
-  for (int64_t i0 = threadIdx.x; i0 < all; i0 += kBatch * kPaperThreads) {
-    float values[kBatch];
-#pragma unroll
-    for (int k = 0; k < kBatch; ++k) {
-      const int64_t i = i0 + k * kPaperThreads;
-      values[k] = i < all ? to_float(out[i]) / norms[i % d] : 0.0f;
-    }
-#pragma unroll
-    for (int k = 0; k < kBatch; ++k) {
-      if (i0 + k * kPaperThreads < all) out[i0 + k * kPaperThreads] = from_float<T>(values[k]);
-    }
+  if (n > most_rows) {
+    for_elements<1>(n, d, [&](int row, int column) {
+      T& x = out[static_cast<int64_t>(row) * d + column];
+      x = from_float<T>(to_float(x) / norms[column]);
+    });
+    return;
   }
+  for_elements<V>(n, d, [&](int row, int column) {
+    __align__(16) T values[V];
+#pragma unroll
+    for (int i = 0; i < V; ++i)
+      values[i] = from_float<T>(to_float(rows[row * d + column + i]) / norms[column + i]);
+    T* to = out + static_cast<int64_t>(row) * d + column;
+    if constexpr (V > 1)
+      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(values);
+    else
+      *to = values[0];
+  });
 }
 
 }  // namespace
@@ -141,12 +178,17 @@ void query_summary_causal(const Layout& layout, int64_t d, Rows<const T> Q, floa
 template <class T>
 void query_summary_paper(const Layout& layout, int64_t d, int64_t padded_length, Rows<const T> Q, T* summary,
                          cudaStream_t stream) {
-  const size_t bytes = 2 * paper_rows(static_cast<int>(d)) * d * sizeof(T);
-  if (bytes > 40 * 1024)
-    cudaFuncSetAttribute(paper_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                         static_cast<int>(bytes));
-  paper_kernel<T><<<static_cast<unsigned>(layout.batch), kPaperThreads, bytes, stream>>>(
-      layout, static_cast<int>(d), Q, static_cast<float>(padded_length), summary);
+  constexpr int kVector = 16 / sizeof(T);
+  const auto vectors = [](const void* data, int64_t stride) {
+    return reinterpret_cast<uintptr_t>(data) % 16 == 0 && stride % kVector == 0;
+  };
+  const bool wide = d % kVector == 0 && vectors(Q.data, Q.stride) && vectors(summary, d);
+  const int rows = paper_rows<T>(layout, d);
+  const auto bytes = static_cast<int>(rows * d * static_cast<int64_t>(sizeof(T)));
+  const auto kernel = wide ? paper_kernel<T, kVector> : paper_kernel<T, 1>;
+  if (bytes > 40 * 1024) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  kernel<<<static_cast<unsigned>(layout.batch), kPaperThreads, bytes, stream>>>(
+      layout, static_cast<int>(d), rows, Q, static_cast<float>(padded_length), summary);
   check_launch("query_summary_paper",
                "sequences " + std::to_string(layout.batch) + ", d " + std::to_string(d));
 }
