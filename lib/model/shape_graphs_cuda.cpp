@@ -1,4 +1,5 @@
 #include "lib/model/shape_graphs.h"
+#include "lib/ops/cuda/graph_memsets.h"
 
 namespace hax {
 
@@ -11,7 +12,7 @@ void ShapeGraphs::replay(const ops::cuda::StepShape& shape, const std::function<
   if (!kept) {
     warm_up();
     stream_.synchronize();
-    auto graph = std::make_unique<at::cuda::CUDAGraph>();
+    auto graph = std::make_unique<at::cuda::CUDAGraph>(/*keep_graph=*/true);
     graph->capture_begin(pool_, cudaStreamCaptureModeThreadLocal);
     try {
       work();
@@ -20,6 +21,8 @@ void ShapeGraphs::replay(const ops::cuda::StepShape& shape, const std::function<
       throw;
     }
     graph->capture_end();
+    ops::cuda::replace_memsets(graph->raw_cuda_graph());
+    graph->instantiate();
     kept = std::move(graph);
   }
   kept->replay();
