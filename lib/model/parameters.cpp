@@ -58,14 +58,15 @@ int64_t ParameterSet::numel() const {
   return total;
 }
 
-CastValues::CastValues(ParameterSet& parameters, at::ScalarType dtype) : parameters_(parameters) {
+CastValues::CastValues(ParameterSet& parameters, at::ScalarType compute) : parameters_(parameters) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> values;
   for (const auto& parameter : parameters_.parameters_) values.push_back(parameter->value);
-  const auto casts = ops::cast_pieces(values, dtype);
-  for (size_t i = 0; i < casts.size(); ++i) {
+  const auto pieces = ops::cast_pieces(values, /*copies=*/parameters_.flat_.scalar_type() == compute);
+  for (size_t i = 0; i < values.size(); ++i) {
     Parameter& parameter = *parameters_.parameters_[i];
-    parameter.cast = casts[i].detach().requires_grad_(true);
+    parameter.cast = pieces.casts[i].detach().requires_grad_(true);
+    if (pieces.copies[i].defined()) parameter.copy = pieces.copies[i].detach().requires_grad_(true);
     parameter.value.mutable_grad().reset();
   }
 }
@@ -76,7 +77,9 @@ void CastValues::collect() {
   int64_t offset = 0;
   for (const auto& parameter : parameters_.parameters_) {
     const int64_t n = parameter->value.numel();
-    pieces.push_back({offset, n, parameter->value.grad(), parameter->cast.grad()});
+    const at::Tensor& copy = parameter->copy;
+    pieces.push_back({offset, n, parameter->value.grad(), copy.defined() ? copy.grad() : at::Tensor(),
+                      parameter->cast.grad()});
     offset += n;
   }
   ops::sum_pieces(pieces, parameters_.flat_grad_);
@@ -86,6 +89,7 @@ CastValues::~CastValues() {
   int64_t offset = 0;
   for (const auto& parameter : parameters_.parameters_) {
     parameter->cast.reset();
+    parameter->copy.reset();
     parameter->value.mutable_grad() = view(parameters_.flat_grad_, offset, parameter->shape);
     offset += parameter->value.numel();
   }

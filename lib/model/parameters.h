@@ -15,12 +15,16 @@ struct Parameter {
   std::string name;  // "layers.0.mixer.A_log"
   std::vector<int64_t> shape;
   at::Tensor value;  // leaf that requires grad; a view of the flat buffer after finish()
-  at::Tensor cast;   // leaf in the compute dtype; defined while a CastValues lives
+  // While a CastValues lives, leaves: the value in another dtype, and a copy of it.
+  at::Tensor cast, copy;
 
   // The value in `dtype`, differentiable.
   at::Tensor to(at::ScalarType dtype) const {
-    return cast.defined() && cast.scalar_type() == dtype ? cast : value.to(dtype);
+    if (cast.defined() && cast.scalar_type() == dtype) return cast;
+    return copy.defined() && copy.scalar_type() == dtype ? copy : value.to(dtype);
   }
+  // In fp32 at least, as ops take what is no matrix.
+  at::Tensor wide() const { return to(at::promote_types(scalar_type(), at::kFloat)); }
   at::ScalarType scalar_type() const { return value.scalar_type(); }
   operator const at::Tensor&() const { return value; }
 };
@@ -49,13 +53,15 @@ class ParameterSet {
   at::Tensor flat_, flat_grad_;
 };
 
-// While it lives, Parameter::to(dtype) is a leaf of its own, all of them cast by one kernel here, instead of
-// a cast and its backward at every use; and backward writes gradients apart, which collect() brings together
-// in flat_grad() by one kernel. fp32 values on a GPU, `dtype` bf16. For a step that is captured as a graph:
-// of one forward and backward pass.
+// While it lives, Parameter::to(dtype) is a leaf of its own, of fp32 and bf16 values in either dtype, all of
+// them made by one kernel here, instead of a cast and its backward at every use; and backward writes
+// gradients apart, which collect() brings together in flat_grad() by one kernel. No leaf is what both `value`
+// and to() give: gradients from the two may be written at the same time (lib/ops/leaf_gradients.h). For a
+// step that is captured as a graph: of one forward and backward pass.
 class CastValues {
  public:
-  CastValues(ParameterSet& parameters, at::ScalarType dtype);
+  // compute: what matrix products are computed in.
+  CastValues(ParameterSet& parameters, at::ScalarType compute);
   ~CastValues();
   CastValues(const CastValues&) = delete;
   CastValues& operator=(const CastValues&) = delete;

@@ -69,8 +69,9 @@ CrossEntropy cross_entropy_cuda(const at::Tensor& logits, const at::Tensor& targ
 bool has_keys_queries_cuda(const at::Tensor& rows);
 KeysQueries keys_queries_cuda(const at::Tensor& rows, double scale);
 
-bool has_pieces_cuda(const at::Tensor& x, at::ScalarType other);
-void cast_pieces_cuda(const std::vector<at::Tensor>& values, const std::vector<at::Tensor>& casts);
+// Of fp32 and bf16, one cast to the other.
+bool has_pieces_cuda(const at::Tensor& x);
+void cast_pieces_cuda(const std::vector<at::Tensor>& values, const CastPieces& to);
 void sum_pieces_cuda(const std::vector<Piece>& pieces, const at::Tensor& flat);
 
 Refusal sparse_attention_cuda_refusal(const at::Tensor& Q, const at::Tensor& K, const at::Tensor& V,

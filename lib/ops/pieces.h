@@ -8,16 +8,20 @@
 
 namespace hax::ops {
 
-// Contiguous casts of `values` to `dtype`, in one buffer, each beginning on 16 bytes.
-std::vector<at::Tensor> cast_pieces(const std::vector<at::Tensor>& values, at::ScalarType dtype);
+// Of `values`, all fp32 or all bf16: contiguous casts to the other of the two, and, where they are asked for,
+// copies; each of them begins on 16 bytes, as matrix products like it.
+struct CastPieces {
+  std::vector<at::Tensor> casts, copies;  // copies: undefined where they were not asked for
+};
+CastPieces cast_pieces(const std::vector<at::Tensor>& values, bool copies);
 
-// Elements [offset, offset + numel) of a flat vector; either part may be undefined.
+// Elements [offset, offset + numel) of a flat vector; parts may be undefined.
 struct Piece {
   int64_t offset, numel;
-  at::Tensor first;   // of the vector's dtype
-  at::Tensor second;  // any float dtype
+  at::Tensor first, second;  // of the vector's dtype
+  at::Tensor third;          // fp32 or bf16
 };
-// flat <- first + second in every piece, 0 where both are undefined. Pieces cover the whole of `flat`.
+// flat <- the sum of the parts of every piece, 0 where there is none. Pieces cover the whole of `flat`.
 void sum_pieces(const std::vector<Piece>& pieces, const at::Tensor& flat);
 
 }  // namespace hax::ops

@@ -4,17 +4,35 @@
 
 namespace hax::ops {
 
-bool has_pieces_cuda(const at::Tensor& x, at::ScalarType other) {
-  return x.is_cuda() && x.scalar_type() == at::kFloat && other == at::kBFloat16;
+namespace {
+
+// f(A(), B()): float and bf16, as `first` is one or the other.
+template <class F>
+void with_pair(const at::Tensor& first, const F& f) {
+  if (first.scalar_type() == at::kFloat)
+    f(float(), __nv_bfloat16());
+  else
+    f(__nv_bfloat16(), float());
 }
 
-void cast_pieces_cuda(const std::vector<at::Tensor>& values, const std::vector<at::Tensor>& casts) {
-  std::vector<cuda::CastPiece> pieces;
-  for (size_t i = 0; i < values.size(); ++i) {
-    pieces.push_back(
-        {values[i].numel(), device_data<float>(values[i]), mutable_device_data<__nv_bfloat16>(casts[i])});
-  }
-  cuda::cast_pieces(pieces, cuda_stream());
+}  // namespace
+
+bool has_pieces_cuda(const at::Tensor& x) {
+  return x.is_cuda() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+}
+
+void cast_pieces_cuda(const std::vector<at::Tensor>& values, const CastPieces& to) {
+  with_pair(values[0], [&](auto from, auto cast) {
+    using From = decltype(from);
+    using To = decltype(cast);
+    std::vector<cuda::CastPiece<From, To>> pieces;
+    for (size_t i = 0; i < values.size(); ++i) {
+      const at::Tensor& copy = to.copies[i];
+      pieces.push_back({values[i].numel(), device_data<From>(values[i]), mutable_device_data<To>(to.casts[i]),
+                        copy.defined() ? mutable_device_data<From>(copy) : nullptr});
+    }
+    cuda::cast_pieces(pieces, cuda_stream());
+  });
 }
 
 void sum_pieces_cuda(const std::vector<Piece>& pieces, const at::Tensor& flat) {
@@ -24,13 +42,19 @@ void sum_pieces_cuda(const std::vector<Piece>& pieces, const at::Tensor& flat) {
     kept.push_back(x.to(dtype).contiguous());
     return kept.back().const_data_ptr();
   };
-  std::vector<cuda::SumPiece> sums;
-  for (const Piece& piece : pieces) {
-    sums.push_back({piece.numel, mutable_device_data<float>(flat) + piece.offset,
-                    static_cast<const float*>(part(piece.first, at::kFloat)),
-                    static_cast<const __nv_bfloat16*>(part(piece.second, at::kBFloat16))});
-  }
-  cuda::sum_pieces(sums, cuda_stream());
+  with_pair(flat, [&](auto first, auto second) {
+    using A = decltype(first);
+    using B = decltype(second);
+    const auto of_third = flat.scalar_type() == at::kFloat ? at::kBFloat16 : at::kFloat;
+    std::vector<cuda::SumPiece<A, B>> sums;
+    for (const Piece& piece : pieces) {
+      sums.push_back({piece.numel, mutable_device_data<A>(flat) + piece.offset,
+                      static_cast<const A*>(part(piece.first, flat.scalar_type())),
+                      static_cast<const A*>(part(piece.second, flat.scalar_type())),
+                      static_cast<const B*>(part(piece.third, of_third))});
+    }
+    cuda::sum_pieces(sums, cuda_stream());
+  });
 }
 
 }  // namespace hax::ops

@@ -7,7 +7,6 @@
 
 #include <array>
 #include <functional>
-#include <optional>
 #include <utility>
 
 #include "lib/base/log.h"
@@ -32,7 +31,7 @@ class CapturedSteps : public StepQueue {
         step_(step),
         config_(config),
         fallback_(std::move(fallback)),
-        stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, model.device().index())),
+        stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, model.device().index())),
         inputs_(config.train.batch_size, data, stream_),
         graphs_(stream_) {
     const auto floats = at::TensorOptions().dtype(at::kFloat).device(model.device());
@@ -106,11 +105,7 @@ class CapturedSteps : public StepQueue {
     ops::LaneScope lanes(model_.device());
     const auto compute = compute_dtype(config_.train.precision);
     ParameterSet& parameters = model_.parameters();
-    std::optional<CastValues> weights;
-    if (parameters.flat().scalar_type() != compute)
-      weights.emplace(parameters, compute);
-    else
-      parameters.zero_grad();
+    CastValues weights(parameters, compute);
     const DeviceTrainingDraws draws(static_cast<uint64_t>(config_.train.seed),
                                     config_.model.mode == Statistics::paper, noise_bits(config_),
                                     inputs_.step());
@@ -133,7 +128,7 @@ class CapturedSteps : public StepQueue {
     lanes.join_all();
 
     const at::NoGradGuard no_grad;
-    if (weights) weights->collect();
+    weights.collect();
     const at::Tensor norm = at::empty({1}, inputs_.lr().options());
     const at::Tensor grad = parameters.flat_grad();
     ops::with_element_type(grad, [&](auto element) {

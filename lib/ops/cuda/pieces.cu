@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "lib/ops/cuda/convert.cuh"
+
 namespace hax::ops::cuda {
 namespace {
 
@@ -14,12 +16,16 @@ struct Table {
   Piece pieces[kPiecesMost];
 };
 
-__device__ __forceinline__ void apply(const CastPiece& p, int64_t i) {
-  p.to[i] = __float2bfloat16(p.from[i]);
+template <class From, class To>
+__device__ __forceinline__ void apply(const CastPiece<From, To>& p, int64_t i) {
+  p.to[i] = from_float<To>(to_float(p.from[i]));
+  if (p.copy) p.copy[i] = p.from[i];
 }
-__device__ __forceinline__ void apply(const SumPiece& p, int64_t i) {
-  const float a = p.a ? p.a[i] : 0.0f, b = p.b ? __bfloat162float(p.b[i]) : 0.0f;
-  p.to[i] = a + b;
+template <class A, class B>
+__device__ __forceinline__ void apply(const SumPiece<A, B>& p, int64_t i) {
+  const float a = p.a ? to_float(p.a[i]) : 0.0f, b = p.b ? to_float(p.b[i]) : 0.0f,
+              c = p.c ? to_float(p.c[i]) : 0.0f;
+  p.to[i] = from_float<A>(a + b + c);
 }
 
 template <class Piece>
@@ -51,11 +57,20 @@ void launch(const char* name, const std::vector<Piece>& all, cudaStream_t stream
 
 }  // namespace
 
-void cast_pieces(const std::vector<CastPiece>& pieces, cudaStream_t stream) {
+template <class From, class To>
+void cast_pieces(const std::vector<CastPiece<From, To>>& pieces, cudaStream_t stream) {
   launch("cast_pieces", pieces, stream);
 }
-void sum_pieces(const std::vector<SumPiece>& pieces, cudaStream_t stream) {
+template <class A, class B>
+void sum_pieces(const std::vector<SumPiece<A, B>>& pieces, cudaStream_t stream) {
   launch("sum_pieces", pieces, stream);
 }
+
+#define HAX_INSTANTIATE(A, B)                                                         \
+  template void cast_pieces<A, B>(const std::vector<CastPiece<A, B>>&, cudaStream_t); \
+  template void sum_pieces<A, B>(const std::vector<SumPiece<A, B>>&, cudaStream_t);
+HAX_INSTANTIATE(float, __nv_bfloat16)
+HAX_INSTANTIATE(__nv_bfloat16, float)
+#undef HAX_INSTANTIATE
 
 }  // namespace hax::ops::cuda
