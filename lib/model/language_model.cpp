@@ -73,7 +73,7 @@ ModelOutput LanguageModel::forward(const ModelInput& input, const Draws& draws,
   // (T, d_model): the residual stream, in the weights' dtype, and what is still to be added to it.
   at::Tensor x = ops::embedding(*embeddings_, input.tokens, input.layout), h;
   const auto add_and_norm = [&](const Parameter* weight) {
-    const auto both = ops::add_rms_norm(x, h, *weight, kNormEps, ops::Path::automatic, compute);
+    const auto both = ops::add_rms_norm(x, h, weight->wide(), kNormEps, ops::Path::automatic, compute);
     x = both.sum;
     return both.norm;
   };
@@ -84,11 +84,11 @@ ModelOutput LanguageModel::forward(const ModelInput& input, const Draws& draws,
     if (block.mlp) h = block.mlp->forward(add_and_norm(block.mlp_norm));
     out.branches.push_back(std::move(mixed.branch));
   }
-  const auto scored = ops::add_rms_norm_of_rows(x, h, input.scored, *norm_f_, kNormEps);
+  const auto scored = ops::add_rms_norm_of_rows(x, h, input.scored, norm_f_->wide(), kNormEps);
   out.logits = ops::linear(scored, embeddings_->to(compute));
+  ops::Lane ranking(ops::kPatientLane, {});
   for (const auto& branch : out.branches) {
     if (!branch.aux_loss.defined()) continue;
-    if (branch.aux_lane) branch.aux_lane->join({branch.aux_loss});
     out.aux_loss = out.aux_loss.defined() ? out.aux_loss + branch.aux_loss : branch.aux_loss;
   }
   return out;

@@ -23,8 +23,8 @@ struct ModelInput {
 ModelInput to_device(const Batch& batch, at::Device device);
 
 struct ModelOutput {
-  at::Tensor logits;                     // (S, vocab_size)
-  at::Tensor aux_loss;                   // scalar, sum over layers; undefined where there is none
+  at::Tensor logits;    // (S, vocab_size)
+  at::Tensor aux_loss;  // scalar, sum over layers; undefined where there is none. On kPatientLane
   std::vector<BranchOutput> branches;    // one a layer; empty ones without a branch
   std::vector<at::Tensor> mixer_inputs;  // one a layer, (T, d_model): what its mixer read
 };

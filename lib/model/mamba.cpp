@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "lib/model/decay_rates.h"
 #include "lib/model/init.h"
 #include "lib/ops/causal_conv1d.h"
 #include "lib/ops/linear.h"
@@ -38,15 +39,14 @@ Mamba::Mamba(const ModelConfig& config, int64_t layer, uint64_t seed, const std:
   }
 }
 
-ops::SelectiveScanInputs Mamba::scan_inputs(const at::Tensor& u, const at::Tensor& projected) const {
+ops::SelectiveScanInputs Mamba::scan_inputs(const at::Tensor& u, const at::Tensor& projected,
+                                            const at::Tensor& A) const {
   const auto dtype = u.scalar_type();
   const int64_t R = config_.dt_rank_or_default(), N = config_.d_state;
   const auto dBC =
       ops::split_columns(ops::linear(projected, x_proj_->to(dtype)), {{0, R}, {R, N}, {R + N, N}});
   const at::Tensor delta = ops::linear(dBC[0], dt_proj_->to(dtype));
-  return {u,        delta,  -A_log_->to(at::promote_types(A_log_->scalar_type(), at::kFloat)).exp(),
-          dBC[1],   dBC[2], *D_,
-          *dt_bias_};
+  return {u, delta, A, dBC[1], dBC[2], D_->wide(), dt_bias_->wide()};
 }
 
 at::Tensor Mamba::output(const ops::GateInputs& in) const {
@@ -54,16 +54,18 @@ at::Tensor Mamba::output(const ops::GateInputs& in) const {
 }
 
 MixerOutput Mamba::forward(const at::Tensor& x, const ops::PackedLayout& layout, const Draws& draws) const {
+  DecayRates rates(*A_log_);
   const at::Tensor uz = ops::linear(x, in_proj_->to(x.scalar_type()));
   const ops::Columns u{0, config_.d_inner()}, z{u.end(), config_.d_inner()};
   std::vector<ops::Columns> pieces{z, u, u};
   if (branch_) pieces.insert(pieces.end(), {u, u});
-  const auto in = ops::causal_conv1d_pieces(uz, u.begin, conv_weight_->value.view({-1, config_.d_conv}),
-                                            *conv_bias_, layout, pieces);
+  const auto in =
+      ops::causal_conv1d_pieces(uz, u.begin, conv_weight_->wide(), conv_bias_->wide(), layout, pieces);
+  const at::Tensor A = rates.join();
   ops::GateInputs gate;
   gate.z = in[0];
   MixerOutput out;
-  const auto scan = [&] { gate.y = ops::selective_scan(scan_inputs(in[1], in[2]), layout); };
+  const auto scan = [&] { gate.y = ops::selective_scan(scan_inputs(in[1], in[2], A), layout); };
   if (branch_) {
     out.branch = branch_->forward(in[3], in[4], layout, draws, scan);
     gate.O = out.branch.attended;
@@ -100,10 +102,9 @@ std::unique_ptr<MixerState> Mamba::initial_state(const Draws& draws, at::ScalarT
 at::Tensor Mamba::step(const at::Tensor& x, MixerState& mixer_state) const {
   auto& state = dynamic_cast<State&>(mixer_state);
   const auto uz = ops::linear(x, in_proj_->to(x.scalar_type())).split(config_.d_inner(), 1);
-  const at::Tensor u = ops::causal_conv1d_step(uz[0], conv_weight_->value.view({-1, config_.d_conv}),
-                                               *conv_bias_, state.window);
+  const at::Tensor u = ops::causal_conv1d_step(uz[0], *conv_weight_, *conv_bias_, state.window);
   ops::GateInputs gate;
-  gate.y = ops::selective_scan_step(scan_inputs(u, u), state.h);
+  gate.y = ops::selective_scan_step(scan_inputs(u, u, DecayRates(*A_log_).join()), state.h);
   gate.z = uz[1];
   if (branch_) gate.y = gate.y + branch_->step(u, *state.branch);
   return output(gate);

@@ -21,7 +21,8 @@ class Mamba : public Mixer {
  private:
   struct State;
   // u (T, d_inner) after the convolution; `projected` is u, which W_x reads, as a tensor of its own or not.
-  ops::SelectiveScanInputs scan_inputs(const at::Tensor& u, const at::Tensor& projected) const;
+  ops::SelectiveScanInputs scan_inputs(const at::Tensor& u, const at::Tensor& projected,
+                                       const at::Tensor& A) const;
   at::Tensor output(const ops::GateInputs& in) const;  // gate, W_out
 
   const ModelConfig config_;

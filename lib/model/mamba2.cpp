@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "lib/model/decay_rates.h"
 #include "lib/model/init.h"
 #include "lib/model/norm_eps.h"
 #include "lib/ops/causal_conv1d.h"
@@ -35,35 +36,37 @@ Mamba2::Mamba2(const ModelConfig& config, int64_t layer, uint64_t seed, const st
 }
 
 ops::SsdInputs Mamba2::scan_inputs(const at::Tensor& X, const at::Tensor& B, const at::Tensor& C,
-                                   const at::Tensor& dt) const {
+                                   const at::Tensor& dt, const at::Tensor& A) const {
   const int64_t T = X.size(0), G = config_.n_groups, N = config_.d_state;
   return {X.view({T, config_.n_heads, config_.head_dim()}),
           dt,
-          -A_log_->to(at::promote_types(A_log_->scalar_type(), at::kFloat)).exp(),
+          A,
           B.view({T, G, N}),
           C.view({T, G, N}),
-          *D_,
-          *dt_bias_};
+          D_->wide(),
+          dt_bias_->wide()};
 }
 
 at::Tensor Mamba2::output(const ops::GateInputs& in) const {
-  return ops::linear(ops::gated_rms_norm(in, *norm_, kNormEps), out_proj_->to(in.z.scalar_type()));
+  return ops::linear(ops::gated_rms_norm(in, norm_->wide(), kNormEps), out_proj_->to(in.z.scalar_type()));
 }
 
 MixerOutput Mamba2::forward(const at::Tensor& x, const ops::PackedLayout& layout, const Draws& draws) const {
   const int64_t T = x.size(0), d_inner = config_.d_inner(), GN = config_.n_groups * config_.d_state;
+  DecayRates rates(*A_log_);
   const at::Tensor zxBCdt = ops::linear(x, in_proj_->to(x.scalar_type()));
   const ops::Columns z{0, d_inner}, X{d_inner, d_inner}, B{X.end(), GN}, C{B.end(), GN},
       dt{C.end(), config_.n_heads};
   std::vector<ops::Columns> pieces{z, X, B, C, dt};
   if (branch_) pieces.insert(pieces.end(), {X, X});
-  const auto in = ops::causal_conv1d_pieces(zxBCdt, X.begin, conv_weight_->value.view({-1, config_.d_conv}),
-                                            *conv_bias_, layout, pieces);
+  const auto in =
+      ops::causal_conv1d_pieces(zxBCdt, X.begin, conv_weight_->wide(), conv_bias_->wide(), layout, pieces);
+  const at::Tensor A = rates.join();
   ops::GateInputs gate;
   gate.z = in[0];
   MixerOutput out;
   const auto scan = [&] {
-    const auto scanned = scan_inputs(in[1], in[2], in[3], in[4]);
+    const auto scanned = scan_inputs(in[1], in[2], in[3], in[4], A);
     gate.y = ops::ssd(scanned, layout, config_.chunk_size).reshape({T, d_inner});
   };
   if (branch_) {
@@ -105,11 +108,11 @@ at::Tensor Mamba2::step(const at::Tensor& x, MixerState& mixer_state) const {
   const int64_t d_inner = config_.d_inner(), GN = config_.n_groups * config_.d_state;
   const auto zxBCdt =
       ops::linear(x, in_proj_->to(dtype)).split_with_sizes({d_inner, conv_dim(), config_.n_heads}, 1);
-  const auto xBC = ops::causal_conv1d_step(zxBCdt[1], conv_weight_->value.view({-1, config_.d_conv}),
-                                           *conv_bias_, state.window)
+  const auto xBC = ops::causal_conv1d_step(zxBCdt[1], *conv_weight_, *conv_bias_, state.window)
                        .split_with_sizes({d_inner, GN, GN}, 1);
   ops::GateInputs gate;
-  gate.y = ops::ssd_step(scan_inputs(xBC[0], xBC[1], xBC[2], zxBCdt[2]), state.S).reshape({1, d_inner});
+  gate.y = ops::ssd_step(scan_inputs(xBC[0], xBC[1], xBC[2], zxBCdt[2], DecayRates(*A_log_).join()), state.S)
+               .reshape({1, d_inner});
   gate.z = zxBCdt[0];
   if (branch_) gate.y = gate.y + branch_->step(xBC[0], *state.branch);
   return output(gate);

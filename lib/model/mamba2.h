@@ -22,7 +22,7 @@ class Mamba2 : public Mixer {
   struct State;
   // X (T, d_inner), B and C (T, G * N) after the convolution, dt (T, H).
   ops::SsdInputs scan_inputs(const at::Tensor& X, const at::Tensor& B, const at::Tensor& C,
-                             const at::Tensor& dt) const;
+                             const at::Tensor& dt, const at::Tensor& A) const;
   at::Tensor output(const ops::GateInputs& in) const;  // gate, norm, W_out
   int64_t conv_dim() const { return config_.d_inner() + 2 * config_.n_groups * config_.d_state; }
 

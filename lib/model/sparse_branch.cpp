@@ -30,9 +30,9 @@ struct PatternPass {
   const ops::ScoreMlp& mlp;
   const ops::PackedLayout& layout;
   const Draws& draws;
-  at::Tensor aux_loss;
-  std::shared_ptr<ops::Lane> ranking;  // where aux_loss is made
-  int64_t share = 0;                   // of the pattern that runs
+  at::Tensor R;         // undefined: still to be drawn
+  at::Tensor aux_loss;  // made on kRankingLane
+  int64_t share = 0;    // of the pattern that runs
 
   bool paper() const { return config.mode == Statistics::paper; }
 
@@ -65,7 +65,7 @@ struct PatternPass {
   }
 
   ops::Membership lsh(PatternRecord& record) {
-    const at::Tensor R = draws.hash_matrix(layer, K.size(1), config.sparse.hash_bits);
+    if (!R.defined()) R = draws.hash_matrix(layer, K.size(1), config.sparse.hash_bits);
     const auto decision = ops::lsh(K, Q, R, hash_function(config), share, layout);
     record.query_projection = decision.query_projection;
     record.key_projection = decision.key_projection;
@@ -78,9 +78,9 @@ struct PatternPass {
     record.summary = paper() ? ops::query_summary_paper(Q, layout) : ops::query_summary_causal(Q, layout);
     record.scores = ops::key_scores(K, record.summary, mlp, layout);
     if (draws.training()) {
-      ranking = std::make_shared<ops::Lane>(kRankingLane, std::vector{K, Q, record.summary});
+      ops::Lane ranking(kRankingLane, {K, Q, record.summary});
       rank(record);
-      ranking->leave();
+      ranking.leave();
     }
     return ops::cumulative_topk(record.scores, share, layout);
   }
@@ -104,10 +104,10 @@ struct PatternPass {
 
 BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at::Tensor& K,
                               const at::Tensor& Q, const at::Tensor& V, const ops::ScoreMlp& mlp,
-                              const ops::PackedLayout& layout, const Draws& draws) {
+                              const ops::PackedLayout& layout, const Draws& draws, const at::Tensor& R) {
   const SparseConfig& sparse = config.sparse;
   const at::Tensor keys = K.detach(), queries = Q.detach();
-  PatternPass pass{config, layer, keys, queries, mlp, layout, draws, {}, {}};
+  PatternPass pass{config, layer, keys, queries, mlp, layout, draws, R, {}};
   BranchOutput out;
   ops::KeySet all;
   std::vector<std::unique_ptr<ops::Lane>> lanes;
@@ -131,7 +131,6 @@ BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at
   out.Q = Q;
   out.attended = ops::sparse_attention(Q, K, V, all, layout);
   out.aux_loss = pass.aux_loss;
-  out.aux_lane = pass.ranking;
   return out;
 }
 
@@ -145,14 +144,18 @@ SparseBranch::SparseBranch(const ModelConfig& config, int64_t layer, uint64_t se
   };
   E_ = &parameters.add(prefix + "E", init::constant({d_inner}, 1.0));
   xx_proj_ = &parameters.add(prefix + "xx_proj.weight", linear(2 * d, d_inner));
-  const auto& patterns = config.sparse.patterns;
-  if (std::find(patterns.begin(), patterns.end(), PatternKind::key_selection) == patterns.end()) return;
+  if (!has(PatternKind::key_selection)) return;
   for (int64_t i = 1; i <= 3; ++i) {
     const std::string name = prefix + std::string(kScoreMlpName) + std::to_string(i);
     const int64_t width = i < 3 ? 2 * d : 1;
     mlp_.push_back(&parameters.add(name + ".weight", linear(width, 2 * d)));
     mlp_.push_back(&parameters.add(name + ".bias", init::constant({width}, 0.0)));
   }
+}
+
+bool SparseBranch::has(PatternKind kind) const {
+  const auto& patterns = config_.sparse.patterns;
+  return std::find(patterns.begin(), patterns.end(), kind) != patterns.end();
 }
 
 ops::KeysQueries SparseBranch::project(const at::Tensor& u) const {
@@ -167,13 +170,20 @@ ops::ScoreMlp SparseBranch::score_mlp() const {
 
 BranchOutput SparseBranch::forward(const at::Tensor& u, const at::Tensor& V, const ops::PackedLayout& layout,
                                    const Draws& draws, const std::function<void()>& beside) const {
+  // What hashes is drawn while the keys are projected.
+  ops::Lane drawing(kPatternLane, {});
+  const at::Tensor R = has(PatternKind::lsh)
+                           ? draws.hash_matrix(layer_, config_.d_qk(), config_.sparse.hash_bits)
+                           : at::Tensor();
+  drawing.leave();
   ops::Lane lane(kBranchLane, {u, V});
   const auto [K, Q] = project(u);
-  BranchOutput out = branch_attention(config_, layer_, K, Q, V, score_mlp(), layout, draws);
+  drawing.join({R});
+  BranchOutput out = branch_attention(config_, layer_, K, Q, V, score_mlp(), layout, draws, R);
   lane.leave();
   beside();
   lane.join({out.attended});
-  out.E = *E_;
+  out.E = E_->wide();
   return out;
 }
 

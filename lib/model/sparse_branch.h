@@ -32,19 +32,19 @@ struct PatternRecord {
 struct BranchOutput {
   at::Tensor attended;  // (T, d_inner): O
   at::Tensor E;         // (d_inner)
-  at::Tensor
-      aux_loss;  // scalar ranking loss, undefined when there is none (no key_selection, or not training)
-  std::shared_ptr<ops::Lane> aux_lane;  // to be joined before aux_loss is read; null when there is none
-  at::Tensor K, Q;                      // (T, d_qk), K scaled
+  // Scalar ranking loss, undefined when there is none (no key_selection, or not training). On kPatientLane:
+  // in a LaneScope to be read there, or after LaneScope::join_all.
+  at::Tensor aux_loss;
+  at::Tensor K, Q;  // (T, d_qk), K scaled
   std::vector<PatternRecord> records;
 };
 
 // The branch from K (scaled), Q (T, d_qk) and V (T, d_inner) on: everything but W_xx and E, which
-// stays undefined. `mlp` is read by key_selection alone. Throws std::invalid_argument when a pattern's share
-// of k is 0.
+// stays undefined. `mlp` is read by key_selection alone. R: what draws.hash_matrix gives, where it was asked
+// for already. Throws std::invalid_argument when a pattern's share of k is 0.
 BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at::Tensor& K,
                               const at::Tensor& Q, const at::Tensor& V, const ops::ScoreMlp& mlp,
-                              const ops::PackedLayout& layout, const Draws& draws);
+                              const ops::PackedLayout& layout, const Draws& draws, const at::Tensor& R = {});
 
 // What the names of the score MLP's parameters begin with, behind the mixer's prefix. The ranking loss alone
 // trains them.
@@ -68,6 +68,7 @@ class SparseBranch {
   at::Tensor step(const at::Tensor& u, BranchState& state) const;
 
  private:
+  bool has(PatternKind kind) const;
   ops::KeysQueries project(const at::Tensor& u) const;
   ops::ScoreMlp score_mlp() const;  // empty without key_selection
 

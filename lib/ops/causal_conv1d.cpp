@@ -12,6 +12,11 @@
 namespace hax::ops {
 namespace {
 
+// (channels, width)
+at::Tensor matrix_of(const at::Tensor& weight) {
+  return weight.dim() == 3 && weight.size(1) == 1 ? weight.squeeze(1) : weight;
+}
+
 void check(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, int64_t tokens) {
   const bool fits = x.dim() == 2 && x.size(0) == tokens && weight.dim() == 2 && weight.size(0) == x.size(1) &&
                     weight.size(1) >= 1 && bias.dim() == 1 && bias.size(0) == x.size(1);
@@ -127,7 +132,7 @@ std::vector<at::Tensor> causal_conv1d_pieces(const at::Tensor& rows, int64_t fir
                                 "convolved columns, at most " + std::to_string(kMostConvolvedPieces));
 #ifdef HAX_CUDA
   if (use_cuda_kernel("causal_conv1d", path, rows, [&] { return causal_conv1d_cuda_refusal(weight); })) {
-    check(rows.narrow(1, first, weight.size(0)), weight, bias, layout.total());
+    check(rows.narrow(1, first, weight.size(0)), matrix_of(weight), bias, layout.total());
     return causal_conv1d_cuda(rows, first, weight, bias, layout, pieces);
   }
 #endif
@@ -143,20 +148,22 @@ std::vector<at::Tensor> causal_conv1d_pieces(const at::Tensor& rows, int64_t fir
 
 at::Tensor causal_conv1d(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                          const PackedLayout& layout, Path path) {
-  check(x, weight, bias, layout.total());
-  if (path == Path::reference) return reference(x, weight, bias, layout);
+  const at::Tensor taps = matrix_of(weight);
+  check(x, taps, bias, layout.total());
+  if (path == Path::reference) return reference(x, taps, bias, layout);
 #ifdef HAX_CUDA
   if (use_cuda_kernel("causal_conv1d", path, x, [&] { return causal_conv1d_cuda_refusal(weight); }))
     return causal_conv1d_cuda(x, 0, weight, bias, layout, {{0, x.size(1)}})[0];
 #endif
-  if (!use_cpu_kernel("causal_conv1d", path, x, above("width", weight.size(1), cpu::kConvWidest)))
-    return composite(x, weight, bias, layout);
-  return CpuConv::apply(x, weight.to(at::kFloat), bias.to(at::kFloat), layout);
+  if (!use_cpu_kernel("causal_conv1d", path, x, above("width", taps.size(1), cpu::kConvWidest)))
+    return composite(x, taps, bias, layout);
+  return CpuConv::apply(x, taps.to(at::kFloat), bias.to(at::kFloat), layout);
 }
 
-at::Tensor causal_conv1d_step(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+at::Tensor causal_conv1d_step(const at::Tensor& x, const at::Tensor& weight_given, const at::Tensor& bias,
                               at::Tensor& window) {
   const at::NoGradGuard no_grad;
+  const at::Tensor weight = matrix_of(weight_given);
   check(x, weight, bias, 1);
   if (window.sizes() != at::IntArrayRef({weight.size(1) - 1, x.size(1)})) {
     std::ostringstream message;

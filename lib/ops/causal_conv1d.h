@@ -8,7 +8,8 @@
 
 namespace hax::ops {
 
-// x (T, channels); weight (channels, width), the last tap is the current token; bias (channels).
+// x (T, channels); weight (channels, width), or as checkpoints have it (channels, 1, width), the last tap is
+// the current token; bias (channels).
 // Returns SiLU(conv(x) + bias), (T, channels), in x's dtype. Differentiable in all three.
 at::Tensor causal_conv1d(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                          const PackedLayout& layout, Path path = Path::automatic);

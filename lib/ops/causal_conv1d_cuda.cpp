@@ -5,12 +5,12 @@
 #include "lib/ops/columns.h"
 #include "lib/ops/cuda/causal_conv1d.h"
 #include "lib/ops/cuda_tensors.h"
+#include "lib/ops/leaf_gradients.h"
 
 namespace hax::ops {
 namespace {
 
 using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 
 // What the backward pass is told: columns [first, first + channels) of rows (T, n) are convolved.
 struct Cut {
@@ -59,10 +59,11 @@ cuda::ConvUpstream<T> upstream_of(const Cut& cut, const variable_list& gradients
 class CudaConv : public torch::autograd::Function<CudaConv> {
  public:
   static variable_list forward(AutogradContext* ctx, const at::Tensor& rows, const at::Tensor& weight,
-                               const at::Tensor& bias, const PackedLayout& layout, const Cut& cut) {
+                               const at::Tensor& bias, const PackedLayout& layout, const Cut& cut,
+                               bool apart) {
     const at::Tensor x = as_rows(rows).narrow(1, cut.first, cut.channels);
     const at::Tensor taps = weight.contiguous(), shift = bias.contiguous();
-    const cuda::ConvShape shape{cut.channels, taps.size(1)};
+    const cuda::ConvShape shape{cut.channels, taps.size(-1)};
     const at::Tensor y = at::empty(x.sizes(), x.options());
     with_element_type(x, [&](auto element) {
       using T = decltype(element);
@@ -73,6 +74,7 @@ class CudaConv : public torch::autograd::Function<CudaConv> {
     save_layout(ctx, layout);
     ctx->saved_data["cut"] = cut.flat();
     ctx->saved_data["width"] = rows.size(1);
+    ctx->saved_data["apart"] = apart;
     ctx->set_materialize_grads(false);
     variable_list out;
     for (const Columns& piece : cut.pieces) {
@@ -87,7 +89,7 @@ class CudaConv : public torch::autograd::Function<CudaConv> {
     const at::Tensor &x = saved[0], &taps = saved[1], &shift = saved[2];
     const auto layout = saved_layout(ctx);
     const Cut cut(ctx->saved_data["cut"].toIntVector());
-    const cuda::ConvShape shape{cut.channels, taps.size(1)};
+    const cuda::ConvShape shape{cut.channels, taps.size(-1)};
     std::vector<Columns> others;
     variable_list of_others;
     for (size_t i = 0; i < cut.pieces.size(); ++i) {
@@ -98,32 +100,39 @@ class CudaConv : public torch::autograd::Function<CudaConv> {
     const at::Tensor drows = gathered_gradient(x.size(0), ctx->saved_data["width"].toInt(), others,
                                                std::move(of_others), {cut.first, cut.channels}, x.options());
     const at::Tensor dx = drows.narrow(1, cut.first, cut.channels);
-    const at::Tensor sums = at::empty({(shape.width + 1) * shape.channels}, taps.options());
-    const at::Tensor work = device_scratch(cuda::conv_scratch_bytes(cuda_layout(layout), shape), x);
+    const auto device = cuda_layout(layout);
+    const at::Tensor parts = at::empty({cuda::conv_parts_floats(device, shape)}, taps.options());
     with_element_type(x, [&](auto element) {
       using T = decltype(element);
       variable_list kept;
-      cuda::conv_backward<T>(cuda_layout(layout), shape, device_rows<T>(x), device_data<float>(taps),
+      cuda::conv_backward<T>(device, shape, device_rows<T>(x), device_data<float>(taps),
                              device_data<float>(shift), upstream_of<T>(cut, gradients, kept),
-                             mutable_device_rows<T>(dx), mutable_device_data<float>(sums),
-                             work.mutable_data_ptr(), cuda_stream());
+                             mutable_device_rows<T>(dx), mutable_device_data<float>(parts), cuda_stream());
     });
-    return {drows, sums.narrow(0, 0, taps.numel()).view(taps.sizes()),
-            sums.narrow(0, taps.numel(), shape.channels), at::Tensor(), at::Tensor()};
+    const auto of_parameters = parameter_gradients(
+        ctx->saved_data["apart"].toBool(), {taps, shift}, {parts}, [&]() -> variable_list {
+          const at::Tensor sums = at::empty({(shape.width + 1) * shape.channels}, taps.options());
+          cuda::conv_sums(device, shape, device_data<float>(parts), mutable_device_data<float>(sums),
+                          cuda_stream());
+          return {sums.narrow(0, 0, taps.numel()).view(taps.sizes()),
+                  sums.narrow(0, taps.numel(), shape.channels)};
+        });
+    return {drows, of_parameters[0], of_parameters[1], at::Tensor(), at::Tensor(), at::Tensor()};
   }
 };
 
 }  // namespace
 
 Refusal causal_conv1d_cuda_refusal(const at::Tensor& weight) {
-  return above("width", weight.size(1), cuda::kConvWidest);
+  return above("width", weight.size(-1), cuda::kConvWidest);
 }
 
 std::vector<at::Tensor> causal_conv1d_cuda(const at::Tensor& rows, int64_t first, const at::Tensor& weight,
                                            const at::Tensor& bias, const PackedLayout& layout,
                                            const std::vector<Columns>& pieces) {
-  return CudaConv::apply(rows, weight.to(at::kFloat), bias.to(at::kFloat), layout,
-                         Cut(first, weight.size(0), pieces));
+  const at::Tensor taps = weight.to(at::kFloat), shift = bias.to(at::kFloat);
+  return CudaConv::apply(rows, taps, shift, layout, Cut(first, weight.size(0), pieces),
+                         can_be_apart({taps, shift}));
 }
 
 }  // namespace hax::ops

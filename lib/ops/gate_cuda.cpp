@@ -5,19 +5,19 @@
 #include "lib/ops/columns.h"
 #include "lib/ops/cuda/gate.h"
 #include "lib/ops/cuda_tensors.h"
+#include "lib/ops/leaf_gradients.h"
 
 namespace hax::ops {
 namespace {
 
 using torch::autograd::AutogradContext;
-using torch::autograd::variable_list;
 using Maybe = std::optional<at::Tensor>;
 
 // y, z and O of one element type, E and weight fp32.
 class CudaGate : public torch::autograd::Function<CudaGate> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& y, const at::Tensor& z, const Maybe& O,
-                            const Maybe& E, const Maybe& weight, double eps) {
+                            const Maybe& E, const Maybe& weight, double eps, bool apart) {
     const variable_list in{as_rows(y), as_rows(z), O ? as_rows(*O) : at::Tensor(),
                            E ? E->contiguous() : at::Tensor(), weight ? weight->contiguous() : at::Tensor()};
     at::Tensor out = at::empty(y.sizes(), y.options());
@@ -28,6 +28,7 @@ class CudaGate : public torch::autograd::Function<CudaGate> {
     });
     ctx->save_for_backward(in);
     ctx->saved_data["eps"] = eps;
+    ctx->saved_data["apart"] = apart;
     return out;
   }
 
@@ -39,17 +40,23 @@ class CudaGate : public torch::autograd::Function<CudaGate> {
     ColumnGradients buffers;
     const at::Tensor dy = buffers.like(in[0]), dz = buffers.like(in[1]);
     const at::Tensor dO = branch ? buffers.like(in[2]) : at::Tensor();
-    const at::Tensor sums = at::empty({2, shape.d}, in[0].options().dtype(at::kFloat));
-    const at::Tensor work = device_scratch(cuda::gate_scratch_bytes(shape), in[0]);
+    const auto floats = in[0].options().dtype(at::kFloat);
+    const at::Tensor parts = at::empty({cuda::gate_parts_floats(shape)}, floats);
     with_element_type(in[0], [&](auto element) {
       using T = decltype(element);
       const cuda::GateGradient<T> out{mutable_device_rows<T>(dy), mutable_device_rows<T>(dz),
                                       branch ? mutable_device_rows<T>(dO) : cuda::Rows<T>{nullptr, 0},
-                                      mutable_device_data<float>(sums)};
-      cuda::gate_backward<T>(shape, kernel_input<T>(in), device_rows<T>(upstream), out,
-                             work.mutable_data_ptr(), cuda_stream());
+                                      mutable_device_data<float>(parts)};
+      cuda::gate_backward<T>(shape, kernel_input<T>(in), device_rows<T>(upstream), out, cuda_stream());
     });
-    return {dy, dz, dO, branch ? sums[1] : at::Tensor(), normed ? sums[0] : at::Tensor(), at::Tensor()};
+    const auto of_parameters = parameter_gradients(
+        ctx->saved_data["apart"].toBool(), {in[3], in[4]}, {parts}, [&]() -> variable_list {
+          if (!branch && !normed) return {at::Tensor(), at::Tensor()};
+          const at::Tensor sums = at::empty({2, shape.d}, floats);
+          cuda::gate_sums(shape, device_data<float>(parts), mutable_device_data<float>(sums), cuda_stream());
+          return {branch ? sums[1] : at::Tensor(), normed ? sums[0] : at::Tensor()};
+        });
+    return {dy, dz, dO, of_parameters[0], of_parameters[1], at::Tensor(), at::Tensor()};
   }
 
  private:
@@ -77,9 +84,10 @@ Refusal gate_cuda_refusal(const GateInputs& in) {
 
 at::Tensor gate_cuda(const GateInputs& in, const at::Tensor& weight, double eps) {
   const bool branch = in.O.defined();
-  return CudaGate::apply(in.y, in.z, branch ? Maybe(in.O) : std::nullopt,
-                         branch ? Maybe(in.E.to(at::kFloat)) : std::nullopt,
-                         weight.defined() ? Maybe(weight.to(at::kFloat)) : std::nullopt, eps);
+  const auto E = branch ? Maybe(in.E.to(at::kFloat)) : std::nullopt,
+             w = weight.defined() ? Maybe(weight.to(at::kFloat)) : std::nullopt;
+  return CudaGate::apply(in.y, in.z, branch ? Maybe(in.O) : std::nullopt, E, w, eps,
+                         can_be_apart({E.value_or(at::Tensor()), w.value_or(at::Tensor())}));
 }
 
 }  // namespace hax::ops

@@ -5,9 +5,8 @@
 
 namespace hax::ops {
 
-// x (T, in), weight (out, in) of the same dtype -> (T, out). Within a LaneScope the gradient of a leaf weight
-// is made on kPatientLane, since nothing waits for it, and put into weight.grad() there: to be read after
-// LaneScope::join_all.
+// x (T, in), weight (out, in) of the same dtype -> (T, out). The gradient of a leaf weight may be made apart
+// (lib/ops/leaf_gradients.h).
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight);
 
 }  // namespace hax::ops

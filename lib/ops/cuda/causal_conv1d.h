@@ -30,14 +30,15 @@ struct ConvUpstream {
   int count;
 };
 
-// Bytes of scratch that conv_backward needs.
-int64_t conv_scratch_bytes(const Layout& layout, const ConvShape& shape);
+int64_t conv_parts_floats(const Layout& layout, const ConvShape& shape);
 
-// sums fp32: the gradient of the taps (channels, width) and, behind it, of the bias (channels), summed in a
-// fixed order.
+// parts: conv_parts_floats partial sums of the gradients of taps and bias.
 template <class T>
 void conv_backward(const Layout& layout, const ConvShape& shape, Rows<const T> x, const float* weight,
-                   const float* bias, const ConvUpstream<T>& upstream, Rows<T> dx, float* sums, void* scratch,
+                   const float* bias, const ConvUpstream<T>& upstream, Rows<T> dx, float* parts,
                    cudaStream_t stream);
+// sums: the gradient of the taps (channels, width) and, behind it, of the bias (channels).
+void conv_sums(const Layout& layout, const ConvShape& shape, const float* parts, float* sums,
+               cudaStream_t stream);
 
 }  // namespace hax::ops::cuda

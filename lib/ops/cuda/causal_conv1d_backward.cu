@@ -153,16 +153,14 @@ int most_sources(const ConvUpstream<T>& upstream) {
 
 }  // namespace
 
-int64_t conv_scratch_bytes(const Layout& layout, const ConvShape& shape) {
-  return cut_of(layout, shape).blocks * (shape.width + 1) * shape.channels *
-         static_cast<int64_t>(sizeof(float));
+int64_t conv_parts_floats(const Layout& layout, const ConvShape& shape) {
+  return cut_of(layout, shape).blocks * (shape.width + 1) * shape.channels;
 }
 
 template <class T>
 void conv_backward(const Layout& layout, const ConvShape& shape, Rows<const T> x, const float* weight,
-                   const float* bias, const ConvUpstream<T>& upstream, Rows<T> dx, float* sums, void* scratch,
+                   const float* bias, const ConvUpstream<T>& upstream, Rows<T> dx, float* parts,
                    cudaStream_t stream) {
-  auto* parts = static_cast<float*>(scratch);
   const Cut cut = cut_of(layout, shape);
   int vector = widest_vector<T>(shape.channels, {x, {dx.data, dx.stride}});
   for (int s = 0; s < upstream.count; ++s) {
@@ -187,13 +185,17 @@ void conv_backward(const Layout& layout, const ConvShape& shape, Rows<const T> x
       launch(backward_kernel<T, W, 1, kConvSources>, 1);
   });
   check_launch("conv_backward", conv_text(layout, shape));
-  column_sums("conv_backward's sums", parts, cut.blocks, (shape.width + 1) * shape.channels, sums, stream,
-              {shape.width, shape.channels});
+}
+
+void conv_sums(const Layout& layout, const ConvShape& shape, const float* parts, float* sums,
+               cudaStream_t stream) {
+  column_sums("conv_backward's sums", parts, cut_of(layout, shape).blocks, (shape.width + 1) * shape.channels,
+              sums, stream, {shape.width, shape.channels});
 }
 
 #define HAX_INSTANTIATE(T)                                                                                   \
   template void conv_backward<T>(const Layout&, const ConvShape&, Rows<const T>, const float*, const float*, \
-                                 const ConvUpstream<T>&, Rows<T>, float*, void*, cudaStream_t);
+                                 const ConvUpstream<T>&, Rows<T>, float*, cudaStream_t);
 HAX_INSTANTIATE(float)
 HAX_INSTANTIATE(__nv_bfloat16)
 #undef HAX_INSTANTIATE

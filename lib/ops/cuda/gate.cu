@@ -105,11 +105,10 @@ __global__ void __launch_bounds__(kThreads)
 
 // With v = y + O E, s = SiLU(z), u = v s and r = 1 / rms(u), or du = upstream without a norm:
 //   du = r (w upstream) - u r^3 mean(u w upstream);   dy = s du;   dz = v SiLU'(z) du;   dO = E dy.
-// parts (blocks, 2, d): of weight and E.
+// out.parts (blocks, 2, d): of weight and E.
 template <class T, class RowTeam>
 __global__ void __launch_bounds__(kThreads)
-    backward_kernel(GateShape shape, GateInput<T> in, Rows<const T> upstream, GateGradient<T> out,
-                    float* __restrict__ parts) {
+    backward_kernel(GateShape shape, GateInput<T> in, Rows<const T> upstream, GateGradient<T> out) {
   extern __shared__ float shared[];  // (teams, d)
   const RowTeam team;
   constexpr int kValues = RowTeam::kValues, kTeams = RowTeam::kTeams;
@@ -182,7 +181,7 @@ __global__ void __launch_bounds__(kThreads)
     for (int c = threadIdx.x; c < d; c += kThreads) {
       float sum = 0.0f;
       for (int k = 0; k < kTeams; ++k) sum += shared[k * d + c];
-      parts[(static_cast<int64_t>(blockIdx.x) * 2 + of) * d + c] = sum;
+      out.parts[(static_cast<int64_t>(blockIdx.x) * 2 + of) * d + c] = sum;
     }
   }
 }
@@ -229,14 +228,11 @@ void gate_forward(const GateShape& shape, const GateInput<T>& in, T* out, cudaSt
   check_launch("gate_forward", shape_text(shape));
 }
 
-int64_t gate_scratch_bytes(const GateShape& shape) {
-  return backward_blocks(shape) * 2 * shape.d * static_cast<int64_t>(sizeof(float));
-}
+int64_t gate_parts_floats(const GateShape& shape) { return backward_blocks(shape) * 2 * shape.d; }
 
 template <class T>
 void gate_backward(const GateShape& shape, const GateInput<T>& in, Rows<const T> upstream,
-                   const GateGradient<T>& out, void* scratch, cudaStream_t stream) {
-  auto* parts = static_cast<float*>(scratch);
+                   const GateGradient<T>& out, cudaStream_t stream) {
   const auto read = [](Rows<T> rows) { return Rows<const T>{rows.data, rows.stride}; };
   const bool fours =
       in_fours<T>(shape.d, {in.y, in.z, in.O, upstream, read(out.dy), read(out.dz), read(out.dO)});
@@ -244,16 +240,19 @@ void gate_backward(const GateShape& shape, const GateInput<T>& in, Rows<const T>
   with_team(shape.d, fours, [&](auto team) {
     using Of = typename decltype(team)::Type;
     backward_kernel<T, Of>
-        <<<blocks, kThreads, Of::kTeams * shape.d * sizeof(float), stream>>>(shape, in, upstream, out, parts);
+        <<<blocks, kThreads, Of::kTeams * shape.d * sizeof(float), stream>>>(shape, in, upstream, out);
   });
   check_launch("gate_backward", shape_text(shape));
-  column_sums("gate_backward's sums", parts, blocks, 2 * shape.d, out.sums, stream);
+}
+
+void gate_sums(const GateShape& shape, const float* parts, float* sums, cudaStream_t stream) {
+  column_sums("gate_backward's sums", parts, backward_blocks(shape), 2 * shape.d, sums, stream);
 }
 
 #define HAX_INSTANTIATE(T)                                                                \
   template void gate_forward<T>(const GateShape&, const GateInput<T>&, T*, cudaStream_t); \
   template void gate_backward<T>(const GateShape&, const GateInput<T>&, Rows<const T>,    \
-                                 const GateGradient<T>&, void*, cudaStream_t);
+                                 const GateGradient<T>&, cudaStream_t);
 HAX_INSTANTIATE(float)
 HAX_INSTANTIATE(__nv_bfloat16)
 #undef HAX_INSTANTIATE

@@ -24,17 +24,20 @@ struct GateInput {
 template <class T>
 void gate_forward(const GateShape& shape, const GateInput<T>& in, T* out, cudaStream_t stream);
 
-// dy also takes the gradient of y + O * E; dO is written where there is a branch.
+// dy also takes the gradient of y + O * E; dO is written where there is a branch. parts: gate_parts_floats
+// partial sums of the gradients of the weight and of E.
 template <class T>
 struct GateGradient {
   Rows<T> dy, dz, dO;
-  float* sums;  // (2, d): of the weight and of E; zero for what is not there
+  float* parts;
 };
 
-int64_t gate_scratch_bytes(const GateShape& shape);
+int64_t gate_parts_floats(const GateShape& shape);
 
 template <class T>
 void gate_backward(const GateShape& shape, const GateInput<T>& in, Rows<const T> upstream,
-                   const GateGradient<T>& out, void* scratch, cudaStream_t stream);
+                   const GateGradient<T>& out, cudaStream_t stream);
+// sums (2, d): of the weight and of E; zero for what is not there.
+void gate_sums(const GateShape& shape, const float* parts, float* sums, cudaStream_t stream);
 
 }  // namespace hax::ops::cuda

@@ -171,31 +171,30 @@ void norm_forward(const NormShape& shape, const int64_t* index, Rows<const X> x,
   check_launch("norm_forward", shape_text(shape));
 }
 
-int64_t norm_scratch_bytes(const NormShape& shape) {
-  return backward_blocks(shape) * shape.d * static_cast<int64_t>(sizeof(float));
-}
+int64_t norm_parts_floats(const NormShape& shape) { return backward_blocks(shape) * shape.d; }
 
 template <class X, class Y>
 void norm_backward(const NormShape& shape, const int64_t* index, Rows<const X> x, const float* weight,
-                   Rows<const Y> dy, Rows<const X> dsum, X* dx, Y* dh, float* dweight, void* scratch,
-                   cudaStream_t stream) {
+                   Rows<const Y> dy, Rows<const X> dsum, X* dx, Y* dh, float* parts, cudaStream_t stream) {
   const auto blocks = static_cast<unsigned>(backward_blocks(shape));
   const int d = static_cast<int>(shape.d);
-  auto* parts = static_cast<float*>(scratch);
   with_pairs(shape.d, [&](auto n) {
     backward_kernel<decltype(n)::value, X, Y>
         <<<blocks, kWarps * 32, kWarps * shape.d * sizeof(float), stream>>>(
             shape.rows, d, shape.eps, index, x, weight, dy, dsum, dx, dh, parts);
   });
   check_launch("norm_backward", shape_text(shape));
-  column_sums("norm_backward's sums", parts, blocks, d, dweight, stream);
+}
+
+void norm_sums(const NormShape& shape, const float* parts, float* dweight, cudaStream_t stream) {
+  column_sums("norm_backward's sums", parts, backward_blocks(shape), shape.d, dweight, stream);
 }
 
 #define HAX_INSTANTIATE(X, Y)                                                                      \
   template void norm_forward<X, Y>(const NormShape&, const int64_t*, Rows<const X>, Rows<const Y>, \
                                    const float*, X*, Y*, cudaStream_t);                            \
   template void norm_backward<X, Y>(const NormShape&, const int64_t*, Rows<const X>, const float*, \
-                                    Rows<const Y>, Rows<const X>, X*, Y*, float*, void*, cudaStream_t);
+                                    Rows<const Y>, Rows<const X>, X*, Y*, float*, cudaStream_t);
 HAX_INSTANTIATE(float, float)
 HAX_INSTANTIATE(float, __nv_bfloat16)
 HAX_INSTANTIATE(__nv_bfloat16, __nv_bfloat16)

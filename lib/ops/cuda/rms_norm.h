@@ -19,14 +19,14 @@ template <class X, class Y>
 void norm_forward(const NormShape& shape, const int64_t* index, Rows<const X> x, Rows<const Y> h,
                   const float* weight, X* sum, Y* y, cudaStream_t stream);
 
-int64_t norm_scratch_bytes(const NormShape& shape);
+int64_t norm_parts_floats(const NormShape& shape);
 
 // x: the sum. dsum.data may be null; dh may be null. dx and dh contiguous, the same gradient in two types;
-// dweight (d) fp32, summed in a fixed order. With `index` row i's gradients go to row index[i] of dx and dh,
-// if that is not below 0; no two rows have the same, and other rows of dx and dh are left alone.
+// parts: norm_parts_floats partial sums of the weight's. With `index` row i's gradients go to row index[i] of
+// dx and dh, if that is not below 0; no two rows have the same, and other rows of dx and dh are left alone.
 template <class X, class Y>
 void norm_backward(const NormShape& shape, const int64_t* index, Rows<const X> x, const float* weight,
-                   Rows<const Y> dy, Rows<const X> dsum, X* dx, Y* dh, float* dweight, void* scratch,
-                   cudaStream_t stream);
+                   Rows<const Y> dy, Rows<const X> dsum, X* dx, Y* dh, float* parts, cudaStream_t stream);
+void norm_sums(const NormShape& shape, const float* parts, float* dweight, cudaStream_t stream);
 
 }  // namespace hax::ops::cuda
