@@ -1,5 +1,8 @@
 // Blocks of one cluster: they run at the same time and write each other's shared memory (sm_90 on:
 // has_clusters in launch.h). Code for older devices is compiled, and never run.
+//
+// What one block stores in another is waited for by its bytes (Arrivals). A barrier of the whole cluster
+// would also wait until all that the blocks have written to global memory is there, which takes longer.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -25,15 +28,52 @@ __device__ __forceinline__ void cluster_wait() {
   HAX_CLUSTER_ASM("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
-// Stores to the place in block `rank` that `place` is in this one.
-__device__ __forceinline__ void store_in_block(int rank, float4* place, float4 value) {
-  [[maybe_unused]] uint32_t address = 0;
+// Bytes stored in a block by its cluster, counted in rounds; in shared memory. A round has ended when as many
+// have come as one thread of the block expects, which it may say after the first of them have come.
+struct Arrivals {
+  uint64_t barrier;
+
+  // By one thread; the blocks of the cluster store after a barrier of theirs.
+  __device__ __forceinline__ void init() {
+    HAX_CLUSTER_ASM("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(&barrier)) : "memory");
+    HAX_CLUSTER_ASM("fence.mbarrier_init.release.cluster;" ::: "memory");
+  }
+  __device__ __forceinline__ void expect(int bytes) {
+    HAX_CLUSTER_ASM("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(&barrier)),
+                    "r"(bytes)
+                    : "memory");
+  }
+  // Until an even or odd round has ended; round 0 is the first. It is the current one or the one before.
+  __device__ __forceinline__ void wait(int round) {
+    uint32_t ended = 0;
+    while (!ended) {
+      HAX_CLUSTER_ASM(
+          "{\n"
+          ".reg .pred ended;\n"
+          "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 ended, [%1], %2;\n"
+          "selp.u32 %0, 1, 0, ended;\n"
+          "}\n"
+          : "=r"(ended)
+          : "r"(shared_address(&barrier)), "r"(round & 1)
+          : "memory");
+    }
+  }
+};
+
+// Stores to the place in block `rank` that `place` is in this one, and counts the bytes there.
+__device__ __forceinline__ void store_in_block(int rank, float4* place, float4 value, Arrivals* arrivals) {
+  [[maybe_unused]] uint32_t address = 0, count = 0;
   HAX_CLUSTER_ASM("mapa.shared::cluster.u32 %0, %1, %2;"
                   : "=r"(address)
                   : "r"(shared_address(place)), "r"(rank));
-  HAX_CLUSTER_ASM("st.shared::cluster.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(value.x),
-                  "f"(value.y), "f"(value.z), "f"(value.w)
-                  : "memory");
+  HAX_CLUSTER_ASM("mapa.shared::cluster.u32 %0, %1, %2;"
+                  : "=r"(count)
+                  : "r"(shared_address(arrivals)), "r"(rank));
+  HAX_CLUSTER_ASM(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(
+          address),
+      "f"(value.x), "f"(value.y), "f"(value.z), "f"(value.w), "r"(count)
+      : "memory");
 }
 
 #undef HAX_CLUSTER_ASM

@@ -17,25 +17,6 @@ struct Stage {
   __host__ __device__ int elements() const { return kStages * (rows + keys) + out; }
 };
 
-// Of one head and all rows of a chunk: a lane holds rows 2 lane and 2 lane + 1.
-struct ChunkDecays {
-  float dt[2], log[2];  // log2 of the decay from the chunk's beginning, the row's included
-
-  __device__ __forceinline__ void set(const float (&raw)[2], const bool (&used)[2], float bias, float rate,
-                                      int lane) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) dt[r] = used[r] ? softplus_fast(raw[r] + bias) : 0.0f;
-    const float second = dt[1] * rate;
-    log[1] = dt[0] * rate + second;
-#pragma unroll
-    for (int step = 1; step < 32; step *= 2) {
-      const float other = __shfl_up_sync(0xffffffffu, log[1], step);
-      if (lane >= step) log[1] += other;
-    }
-    log[0] = log[1] - second;
-  }
-};
-
 // The state that chunk c leaves goes to states' place c + 1 (forward), the gradient of the one that entered
 // it to place c - 1 (backward).
 template <int M, SsdDirection D>

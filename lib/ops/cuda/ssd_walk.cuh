@@ -1,5 +1,5 @@
-// What the walks of lib/ops/cuda/ssd_walk.h share: a block's sequence, its rows in shared memory, a step's
-// decays, and the states that go from step to step.
+// What the walks of lib/ops/cuda/ssd_walk.h share: a block's sequence or segment of one, its rows in shared
+// memory, decays, and the states that go from step to step.
 //
 // Lanes of a warp, g = lane / 4 and t = lane % 4, hold tiles as lib/ops/cuda/tiles.cuh says. A row-major tile
 // loaded by load_a is also B of its transpose, (a[0], a[2]) and (a[1], a[3]); one loaded by load_b_trans is
@@ -14,38 +14,52 @@ namespace hax::ops::cuda {
 
 constexpr int kPitchPad = 8;  // elements behind each row in shared memory: ldmatrix without bank conflicts
 
-// Heads of blockIdx.x: those of one sequence lie side by side, and the fillers come last.
-struct WalkSpan {
-  int64_t begin;  // first row of the sequence
+// Rows that are walked from one end to the other: a sequence or, in the backward pass, a segment of one.
+struct WalkedRows {
+  int64_t begin, first_state;  // of the steps' places (ssd_walk_slots), the first
   int length;
-  int first_head, group, part;  // part: which block of the group
-  int64_t first_state;
+};
 
-  __device__ __forceinline__ WalkSpan(const SsdPlan& plan) {
-    const int blocks = plan.H / plan.heads, sequence = blockIdx.x / blocks, block = blockIdx.x % blocks;
-    begin = plan.layout.cu_seqlens[sequence];
-    length = static_cast<int>(plan.layout.cu_seqlens[sequence + 1] - begin);
+__device__ __forceinline__ WalkedRows walked_sequence(const Layout& layout, int64_t sequence) {
+  const int64_t begin = layout.cu_seqlens[sequence];
+  return {begin, begin / kStepRows + sequence, static_cast<int>(layout.cu_seqlens[sequence + 1] - begin)};
+}
+
+// Blocks that walk the same rows lie side by side, and the fillers come last.
+inline __host__ __device__ int blocks_of_rows(const SsdPlan& plan) { return plan.H / plan.heads; }
+__device__ __forceinline__ int64_t place_of_rows(const SsdPlan& plan) {
+  return blockIdx.x / blocks_of_rows(plan);
+}
+
+// Rows and heads of blockIdx.x.
+struct WalkSpan : WalkedRows {
+  int first_head, group, part;  // part: which block of the group
+
+  __device__ __forceinline__ WalkSpan(const SsdPlan& plan, const WalkedRows& rows) : WalkedRows(rows) {
+    const int block = blockIdx.x % blocks_of_rows(plan);
     first_head = block * plan.heads;
     group = block / plan.parts;
     part = block % plan.parts;
-    first_state = begin / kStepRows + sequence;
   }
   __device__ __forceinline__ int chunks() const { return (length + kWalkRows - 1) / kWalkRows; }
 };
 
-inline int walk_blocks(const SsdPlan& plan) {
-  return plan.H / plan.heads * static_cast<int>(plan.layout.batch);
-}
 // Blocks that write the zeros behind the last sequence; as many as make whole clusters.
 inline __host__ __device__ int fillers(const SsdPlan& plan) { return 64 / plan.parts * plan.parts; }
-__device__ __forceinline__ int filler(const SsdPlan& plan) {
-  return static_cast<int>(blockIdx.x) - plan.H / plan.heads * static_cast<int>(plan.layout.batch);
+// places: for rows that are walked.
+inline unsigned walk_blocks(const SsdPlan& plan, int64_t places) {
+  return static_cast<unsigned>(blocks_of_rows(plan) * places + fillers(plan));
+}
+// Which filler this block is; below 0: none.
+__device__ __forceinline__ int64_t filler(const SsdPlan& plan, int64_t places) {
+  return blockIdx.x - blocks_of_rows(plan) * places;
 }
 
 // By the fillers, a warp to a row: zeros in all rows that are not in use.
-__device__ __forceinline__ void zero_rows(const SsdPlan& plan, const Rows<bf16>& to, int columns) {
+__device__ __forceinline__ void zero_rows(const SsdPlan& plan, int64_t filler, const Rows<bf16>& to,
+                                          int columns) {
   const bool wide = columns % 8 == 0 && to.stride % 8 == 0 && reinterpret_cast<uintptr_t>(to.data) % 16 == 0;
-  const int64_t warps = blockDim.x / 32, first = filler(plan) * warps + threadIdx.x / 32;
+  const int64_t warps = blockDim.x / 32, first = filler * warps + threadIdx.x / 32;
   for (int64_t row = plan.layout.cu_seqlens[plan.layout.batch] + first; row < plan.layout.rows;
        row += fillers(plan) * warps) {
     bf16* at = to.data + row * to.stride;
@@ -124,6 +138,25 @@ struct StepDecays {
       const float other = __shfl_up_sync(0xffffffffu, log, step, kStepRows);
       if (lane % kStepRows >= step) log += other;
     }
+  }
+};
+
+// Of one head and all rows of a chunk: a lane holds rows 2 lane and 2 lane + 1.
+struct ChunkDecays {
+  float dt[2], log[2];  // log2 of the decay from the chunk's beginning, the row's included
+
+  __device__ __forceinline__ void set(const float (&raw)[2], const bool (&used)[2], float bias, float rate,
+                                      int lane) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) dt[r] = used[r] ? softplus_fast(raw[r] + bias) : 0.0f;
+    const float second = dt[1] * rate;
+    log[1] = dt[0] * rate + second;
+#pragma unroll
+    for (int step = 1; step < 32; step *= 2) {
+      const float other = __shfl_up_sync(0xffffffffu, log[1], step);
+      if (lane >= step) log[1] += other;
+    }
+    log[0] = log[1] - second;
   }
 };
 

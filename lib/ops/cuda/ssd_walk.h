@@ -1,7 +1,7 @@
 // The SSD scan of many short sequences in bf16: a block takes one sequence and some heads of a group and
 // walks it in chunks of kWalkRows rows with the states on chip, so that no state is added up in global
 // memory. Each chunk is cut into steps of 16 rows, one a warp; a step's entering state is kept for the
-// backward pass, which walks from the end.
+// backward pass, which walks from the end, long sequences in segments side by side (ssd_walk_segments.h).
 #pragma once
 
 #include "lib/ops/cuda/ssd_plan.h"

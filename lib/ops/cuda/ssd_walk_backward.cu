@@ -6,9 +6,11 @@
 //   dC = (dM o L) B + e o (dy S^T)        dB = (dM o L)^T C + w o (dt x) dS^T
 //   da_t = sum over i >= t > j of (dM o M)_ij + sum over i >= t of own_i + sum over j < t of leaving_j
 //          + e_q <S, dS>,   own_i = e_i dy_i . (S C_i), leaving_j = w_j (dt x)_j . (dS B_j)
+// A block begins at the end of a segment, with the dS that the sums of those behind it make.
 #include "lib/ops/cuda/cluster.cuh"
 #include "lib/ops/cuda/column_sums.cuh"
 #include "lib/ops/cuda/ssd_walk_rows.cuh"
+#include "lib/ops/cuda/ssd_walk_segments.h"
 
 namespace hax::ops::cuda {
 namespace {
@@ -28,21 +30,45 @@ struct Stage {
 template <int N>
 using Exchange = StepStates<N, N / 4>;
 
-// Sums of dB and dC over a block's heads, in the block of the cluster that owns the tile of 8 columns: tiles
-// are dealt to the blocks in turn.
+// Sums of dB and dC over a block's heads, in the blocks of the cluster that own their pieces: 8 columns of N
+// of a step. Pieces are numbered by columns, then steps, and each block owns a run of them. A block sends the
+// sums of a chunk while others may still read those of the chunk before, so there is room for two; and no
+// block is two ahead of another, for each owns a piece and waits for it from all.
+template <int N>
 struct KeySums {
-  float4* data;  // (blocks summed, tiles owned, kSteps, 32)
-  int owned;
+  static constexpr int kPieces = N / 4 * kSteps;  // at least twice the blocks of a cluster
+  struct alignas(16) Head {
+    int2 owners[kPieces];  // by piece: block, index there
+    Arrivals arrivals[2];
+    int expected;  // bytes that come to this block with each chunk, its own included
+  };
+  int parts, most_owned;
+  Head* head;
+  float4* data;  // (2, blocks summed, most_owned, 32)
 
-  static __host__ __device__ int owned_by_each(const SsdPlan& plan) {
-    return (plan.N_tile / 4 + plan.parts - 1) / plan.parts;
+  __host__ __device__ KeySums(const SsdPlan& plan, void* memory)
+      : parts(plan.parts),
+        most_owned((kPieces + parts - 1) / parts),
+        head(static_cast<Head*>(memory)),
+        data(reinterpret_cast<float4*>(head + 1)) {}
+  int64_t bytes() const {
+    return sizeof(Head) + 2 * parts * most_owned * 32 * static_cast<int64_t>(sizeof(float4));
   }
-  static int64_t bytes(const SsdPlan& plan) {
-    return plan.parts * owned_by_each(plan) * kSteps * 32 * static_cast<int64_t>(sizeof(float4));
+  // By all threads, and a barrier of the cluster after it. part: this block.
+  __device__ __forceinline__ void init(int part) const {
+    const auto first_of = [&](int block) { return (block * kPieces + parts - 1) / parts; };
+    for (int piece = threadIdx.x; piece < kPieces; piece += blockDim.x) {
+      const int owner = piece * parts / kPieces;
+      head->owners[piece] = make_int2(owner, piece - first_of(owner));
+    }
+    if (threadIdx.x == 0) {
+      head->arrivals[0].init();
+      head->arrivals[1].init();
+      head->expected = (first_of(part + 1) - first_of(part)) * parts * 32 * static_cast<int>(sizeof(float4));
+    }
   }
-  // index: of the tile among its owner's.
-  __device__ __forceinline__ float4* at(int part, int index, int step, int lane) const {
-    return data + ((part * owned + index) * kSteps + step) * 32 + lane;
+  __device__ __forceinline__ float4* at(int chunk, int part, int index, int lane) const {
+    return data + ((chunk % 2 * parts + part) * most_owned + index) * 32 + lane;
   }
 };
 
@@ -53,21 +79,30 @@ __device__ __forceinline__ void add(float4& sum, const float4& more) {
   sum.w += more.w;
 }
 
-// The blocks of a group are a cluster. kWhole: P is 16 and the shape's N is N. by_sequence (batch, 3, H): dA,
+// The blocks of a group are a cluster. kWhole: P is 16 and the shape's N is N. by_segment (places, 3, H): dA,
 // dD, ddt_bias.
 template <int N, bool kWhole>
 __global__ void __launch_bounds__(128 * kWalkHeads, 1)
     walk_backward_kernel(SsdPlan plan, SsdInput<bf16> in, const bf16* __restrict__ states,
-                         Rows<const bf16> upstream, SsdGradient<bf16> out, float* __restrict__ by_sequence) {
+                         Rows<const bf16> upstream, SsdGradient<bf16> out, SsdSegments segments,
+                         SsdSegmentSums sums_behind, float* __restrict__ by_segment) {
   extern __shared__ uint4 shared[];
-  if (filler(plan) >= 0) {
-    zero_rows(plan, out.dx, plan.H * plan.P);
-    zero_rows(plan, {out.ddt, plan.H}, plan.H);
-    zero_rows(plan, out.dB, plan.G * plan.N);
-    zero_rows(plan, out.dC, plan.G * plan.N);
+  if (const int64_t own = filler(plan, segments.places(plan.layout)); own >= 0) {
+    zero_rows(plan, own, out.dx, plan.H * plan.P);
+    zero_rows(plan, own, {out.ddt, plan.H}, plan.H);
+    zero_rows(plan, own, out.dB, plan.G * plan.N);
+    zero_rows(plan, own, out.dC, plan.G * plan.N);
     return;
   }
-  const WalkSpan span(plan);
+  SsdSegment segment;
+  if (segments.later > 0) {
+    segment = sums_behind.order[place_of_rows(plan)];
+  } else {
+    const int64_t sequence = place_of_rows(plan);
+    const WalkedRows rows = walked_sequence(plan.layout, sequence);
+    segment = {rows.begin, rows.first_state, rows.length, 0, 0, static_cast<int>(sequence)};
+  }
+  const WalkSpan span(plan, {segment.begin, segment.first_state, segment.length});
   const Stage stage(plan);
   bf16* tiles = reinterpret_cast<bf16*>(shared);
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
@@ -76,11 +111,7 @@ __global__ void __launch_bounds__(128 * kWalkHeads, 1)
   Exchange<N>* exchanges = reinterpret_cast<Exchange<N>*>(tiles + kStages * stage.elements());
   Exchange<N>& exchange = exchanges[head];
   RowSums* all_rows = reinterpret_cast<RowSums*>(exchanges + plan.heads);
-  const KeySums key_sums{reinterpret_cast<float4*>(all_rows + plan.heads * kSteps),
-                         KeySums::owned_by_each(plan)};
-  int2* owners = reinterpret_cast<int2*>(key_sums.at(plan.parts, 0, 0, 0));  // by tile: block, index there
-  if (threadIdx.x < N / 4)
-    owners[threadIdx.x] = make_int2(threadIdx.x % plan.parts, threadIdx.x / plan.parts);
+  const KeySums<N> key_sums(plan, all_rows + plan.heads * kSteps);
   RowSums& rows = all_rows[threadIdx.x / 32];
 
   const WalkRows x_rows(in.x, span.begin, span.first_head * plan.P, plan.heads, plan.P, 16);
@@ -127,8 +158,44 @@ __global__ void __launch_bounds__(128 * kWalkHeads, 1)
   bf16 raw = raw_step(span.chunks() - 1);
   if (span.chunks() > 0) fetch(span.chunks() - 1);
   commit_copies();
-  float dstate[4] = {};
-  if (plan.parts > 1) cluster_arrive();
+  float dstate[4] = {};  // warp w's tile, as the exchange carries it
+  if (8 * warp < N) {
+    for (int i = segment.behind - 1; i >= 0; --i) {
+      const int64_t slot = static_cast<int64_t>(segment.next + i) * plan.H + h;
+      const float e = sums_behind.decays[slot];
+      const float4 more = sums_behind.added[(slot * (N / 8) + warp) * 32 + lane];
+      dstate[0] = e * dstate[0] + more.x;
+      dstate[1] = e * dstate[1] + more.y;
+      dstate[2] = e * dstate[2] + more.z;
+      dstate[3] = e * dstate[3] + more.w;
+    }
+  }
+  const auto store_keys = [&](int chunk, int key_tile, const float4& sum) {
+    const bool is_dB = key_tile < N / 8;
+    const int64_t stride = is_dB ? out.dB.stride : out.dC.stride;
+    const int column = key_tile % (N / 8) * 8, row = chunk * kWalkRows + warp * kStepRows + g;
+    bf16* to = (is_dB ? dB_at : dC_at) + chunk * kWalkRows * stride + column;
+    if (row < span.length) store_two<kWhole>(to, column + 2 * t, plan.N, sum.x, sum.y);
+    if (row + 8 < span.length) store_two<kWhole>(to + 8 * stride, column + 2 * t, plan.N, sum.z, sum.w);
+  };
+  const auto finish_keys = [&](int chunk) {
+    bool waited = false;
+    for (int key_tile = head; key_tile < N / 4; key_tile += plan.heads) {
+      const int2 owner = key_sums.head->owners[key_tile * kSteps + warp];
+      if (owner.x != span.part) continue;
+      if (!waited) key_sums.head->arrivals[chunk % 2].wait((span.chunks() - 1 - chunk) / 2);
+      waited = true;
+      float4 sum = *key_sums.at(chunk, 0, owner.y, lane);
+#pragma unroll 1
+      for (int i = 1; i < plan.parts; ++i) add(sum, *key_sums.at(chunk, i, owner.y, lane));
+      store_keys(chunk, key_tile, sum);
+    }
+  };
+  if (plan.parts > 1) {
+    key_sums.init(span.part);
+    cluster_arrive();
+    cluster_wait();
+  }
   for (int chunk = span.chunks() - 1; chunk >= 0; --chunk) {
     wait_copies<0>();
     __syncthreads();
@@ -141,7 +208,7 @@ __global__ void __launch_bounds__(128 * kWalkHeads, 1)
     const bf16* C = B + stage.keys;
     const bf16* S = tile + 2 * (stage.rows + stage.keys) + (head * kSteps + warp) * 16 * N + lane * 8;
     const int x_pitch = x_rows.pitch, key_pitch = B_rows.pitch;
-    const int row = chunk * kWalkRows + warp * kStepRows;  // of the sequence
+    const int row = chunk * kWalkRows + warp * kStepRows;  // of the segment
 
     StepDecays decay;
     decay.set(raw, bias, A * kLog2E, chunk * kWalkRows + own_row < span.length, lane);
@@ -312,44 +379,28 @@ __global__ void __launch_bounds__(128 * kWalkHeads, 1)
       out.ddt[(span.begin + row + lane) * plan.H + h] = from_float<bf16>(ddt);
     }
 
-    // Sums over the block's heads, in their order, to the blocks that own the tiles; there over the blocks.
+    // Sums over the block's heads, in their order, to the blocks that own the pieces; there over the blocks,
+    // a chunk later, when they have come.
+    if (plan.parts > 1 && chunk + 1 < span.chunks()) finish_keys(chunk + 1);
     __syncthreads();
-    if (plan.parts > 1) cluster_wait();  // for the sums before to be read
+    if (plan.parts > 1 && threadIdx.x == 0)
+      key_sums.head->arrivals[chunk % 2].expect(key_sums.head->expected);
     for (int key_tile = head; key_tile < N / 4; key_tile += plan.heads) {
       float4 sum = exchanges[0].added[warp][key_tile][lane];
 #pragma unroll
       for (int i = 1; i < kWalkHeads; ++i) {
         if (i < plan.heads) add(sum, exchanges[i].added[warp][key_tile][lane]);
       }
-      const int2 owner = owners[key_tile];
-      float4* place = key_sums.at(span.part, owner.y, warp, lane);
-      if (plan.parts == 1)
-        *place = sum;
-      else
-        store_in_block(owner.x, place, sum);
-    }
-    if (plan.parts > 1) {
-      cluster_arrive();
-      cluster_wait();
-    }
-    for (int key_tile = head; key_tile < N / 4; key_tile += plan.heads) {
-      const int2 owner = owners[key_tile];
-      if (owner.x != span.part) continue;
-      float4 sum = *key_sums.at(0, owner.y, warp, lane);
-#pragma unroll 1
-      for (int i = 1; i < plan.parts; ++i) add(sum, *key_sums.at(i, owner.y, warp, lane));
-      const bool is_dB = key_tile < N / 8;
-      const int64_t stride = is_dB ? out.dB.stride : out.dC.stride;
-      const int column = key_tile % (N / 8) * 8;
-      bf16* to = (is_dB ? dB_at : dC_at) + chunk * kWalkRows * stride + column;
-      if (row + g < span.length) store_two<kWhole>(to, column + 2 * t, plan.N, sum.x, sum.y);
-      if (row + g + 8 < span.length) {
-        store_two<kWhole>(to + 8 * stride, column + 2 * t, plan.N, sum.z, sum.w);
+      if (plan.parts == 1) {
+        store_keys(chunk, key_tile, sum);
+      } else {
+        const int2 owner = key_sums.head->owners[key_tile * kSteps + warp];
+        store_in_block(owner.x, key_sums.at(chunk, span.part, owner.y, lane), sum,
+                       key_sums.head->arrivals + chunk % 2);
       }
     }
-    if (plan.parts > 1) cluster_arrive();
   }
-  if (plan.parts > 1) cluster_wait();
+  if (plan.parts > 1 && span.chunks() > 0) finish_keys(0);
   // The rows' lanes of a head, then its warps in their order.
   if (lane >= kStepRows) head_sums = HeadSums();
   const float totals[3] = {warp_sum(head_sums.dA), warp_sum(head_sums.dD), warp_sum(head_sums.dbias)};
@@ -361,33 +412,52 @@ __global__ void __launch_bounds__(128 * kWalkHeads, 1)
     for (int i = 0; i < kSteps; ++i) {
       sum += reinterpret_cast<const float*>(&all_rows[head * kSteps + i].sums[0])[lane];
     }
-    by_sequence[(blockIdx.x / (plan.H / plan.heads) * 3 + lane) * plan.H + h] = sum;
+    by_segment[(static_cast<int64_t>(segment.place) * 3 + lane) * plan.H + h] = sum;
   }
 }
+
+// The scratch's parts, each beginning at a multiple of 16 bytes.
+struct Scratch {
+  Scratch(const SsdPlan& plan, const SsdSegments& segments)
+      : added(segments.places(plan.layout) * static_cast<int64_t>(sizeof(SsdSegment))),
+        decays(added + segments.later * plan.H * 16 * plan.N_tile * 4),
+        by_segment(decays + (segments.later * plan.H * 4 + 15) / 16 * 16),
+        bytes(by_segment + segments.places(plan.layout) * 3 * plan.H * 4) {}
+  int64_t added, decays, by_segment, bytes;  // the order comes first
+};
 
 }  // namespace
 
 int64_t ssd_walk_backward_scratch_bytes(const Layout& layout, const SsdShape& shape) {
-  return layout.batch * 3 * shape.H * static_cast<int64_t>(sizeof(float));
+  const SsdPlan plan = ssd_walk_plan(layout, shape, kWalkHeads);
+  return Scratch(plan, ssd_segments(plan)).bytes;
 }
 
 void ssd_walk_backward(const Layout& layout, const SsdShape& shape, const SsdInput<bf16>& in,
                        const bf16* states, Rows<const bf16> dy, const SsdGradient<bf16>& out, void* scratch,
                        cudaStream_t stream) {
   const SsdPlan plan = ssd_walk_plan(layout, shape, kWalkHeads);
-  float* by_sequence = static_cast<float*>(scratch);
+  const SsdSegments segments = ssd_segments(plan);
+  const Scratch places(plan, segments);
+  char* memory = static_cast<char*>(scratch);
+  const SsdSegmentSums sums{reinterpret_cast<SsdSegment*>(memory),
+                            reinterpret_cast<float4*>(memory + places.added),
+                            reinterpret_cast<float*>(memory + places.decays)};
+  float* by_segment = reinterpret_cast<float*>(memory + places.by_segment);
+  if (segments.later > 0) ssd_walk_segment_sums(layout, shape, segments, in, dy, sums, stream);
   with_walk_tiles(plan, [&](auto N, auto whole) {
     constexpr int kN = decltype(N)::value;
     const auto kernel = walk_backward_kernel<kN, decltype(whole)::value>;
     const int64_t bytes = kStages * Stage(plan).elements() * sizeof(bf16) +
                           plan.heads * (sizeof(Exchange<kN>) + kSteps * sizeof(RowSums)) +
-                          KeySums::bytes(plan) + kN / 4 * sizeof(int2);
+                          KeySums<kN>(plan, nullptr).bytes();
     allow_shared_memory(kernel, bytes);
-    launch_clusters(kernel, plan.parts, walk_blocks(plan) + fillers(plan), 128 * plan.heads, bytes, stream,
-                    plan, in, states, dy, out, by_sequence);
+    launch_clusters(kernel, plan.parts, walk_blocks(plan, segments.places(layout)), 128 * plan.heads, bytes,
+                    stream, plan, in, states, dy, out, segments, sums, by_segment);
   });
   check_launch("ssd_walk_backward", plan.text());
-  column_sums("ssd_walk_backward's sums by head", by_sequence, layout.batch, 3 * plan.H, out.by_head, stream);
+  column_sums("ssd_walk_backward's sums by head", by_segment, segments.places(layout), 3 * plan.H,
+              out.by_head, stream);
 }
 
 }  // namespace hax::ops::cuda

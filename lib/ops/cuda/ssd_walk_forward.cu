@@ -20,11 +20,11 @@ template <int N, bool kWhole>
 __global__ void __launch_bounds__(128 * kHeads, 2)
     walk_forward_kernel(SsdPlan plan, SsdInput<bf16> in, bf16* __restrict__ y, bf16* __restrict__ states) {
   extern __shared__ uint4 shared[];
-  if (filler(plan) >= 0) {
-    zero_rows(plan, {y, plan.H * plan.P}, plan.H * plan.P);
+  if (const int64_t own = filler(plan, plan.layout.batch); own >= 0) {
+    zero_rows(plan, own, {y, plan.H * plan.P}, plan.H * plan.P);
     return;
   }
-  const WalkSpan span(plan);
+  const WalkSpan span(plan, walked_sequence(plan.layout, place_of_rows(plan)));
   const Stage stage(plan);
   bf16* tiles = reinterpret_cast<bf16*>(shared);
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
@@ -171,7 +171,7 @@ void ssd_walk_forward(const Layout& layout, const SsdShape& shape, const SsdInpu
     const auto bytes = static_cast<int>(kStages * Stage(plan).elements() * sizeof(bf16) +
                                         plan.heads * sizeof(StepStates<kN>));
     allow_shared_memory(kernel, bytes);
-    kernel<<<walk_blocks(plan) + fillers(plan), 128 * plan.heads, bytes, stream>>>(plan, in, y, states);
+    kernel<<<walk_blocks(plan, layout.batch), 128 * plan.heads, bytes, stream>>>(plan, in, y, states);
   });
   check_launch("ssd_walk_forward", plan.text());
 }
