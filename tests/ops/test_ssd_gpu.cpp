@@ -113,6 +113,22 @@ TEST_CASE("ssd on a GPU walks many sequences", "[gpu]") {
   }
 }
 
+TEST_CASE("ssd on a GPU walks segments of long sequences side by side", "[gpu]") {
+  uint32_t seed = 350;
+  // Sequences that end around a segment's edges, among others of one segment; heads of a group in one block
+  // and in clusters of two and three.
+  for (const auto& [s, count] :
+       {std::pair{SsdShape{8, 16, 1, 32}, 40}, {SsdShape{4, 16, 2, 16}, 70}, {SsdShape{9, 15, 1, 17}, 30}}) {
+    seed += 10;
+    std::vector<int64_t> lengths{1, 257, 1, 256, 255, 2, 700, 513, 63, 64};
+    while (static_cast<int64_t>(lengths.size()) < count) lengths.push_back(1);
+    const auto inputs = test::random_ssd_inputs(test::layout_of(lengths).total(), s, seed);
+    const auto upstream = test::random_normal({inputs[0].size(0), s.H, s.P}, seed + 9);
+    CAPTURE(count, s.H, s.P, s.G, s.N);
+    test::check_on_gpu(kSsdOn, lengths, inputs, upstream, output_and_gradient_names(), at::kBFloat16, 4e-6);
+  }
+}
+
 TEST_CASE("ssd on a GPU walks the states of wide heads", "[gpu]") {
   for (const SsdShape& s : {SsdShape{24, 64, 1, 128}, SsdShape{24, 33, 2, 40}, SsdShape{48, 16, 1, 64}}) {
     const std::vector<int64_t> lengths{70, 1, 130, 64};
@@ -127,11 +143,13 @@ TEST_CASE("ssd's walks on a GPU write zeros behind the last sequence and read sl
           "[gpu]") {
   const int64_t H = 8, P = 16, N = 32;
   auto lengths = many_lengths(40);
+  lengths.push_back(600);  // of several segments
+  const auto count = static_cast<int64_t>(lengths.size());
   const auto used = test::layout_of(lengths).total(), rows = used + 100;
   const auto exact = test::layout_of(lengths, 0, at::kCUDA);
   lengths.push_back(100);
   auto roomy = test::layout_of(lengths, 0, at::kCUDA);
-  roomy.cu_seqlens[41].fill_(used);
+  roomy.cu_seqlens[count + 1].fill_(used);
   roomy.position.narrow(0, used, 100).fill_(3);
   const auto inputs =
       test::converted(test::random_ssd_inputs(rows, {H, P, 1, N}, 500), at::kBFloat16, at::kCUDA);
