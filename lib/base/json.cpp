@@ -104,6 +104,11 @@ json read_json_file(const std::string& path, uint64_t max_bytes, const std::stri
   return parse_json(text, damaged_place(path), remedy);
 }
 
+std::string document_checksum(json document) {
+  document.erase("checksum");
+  return checksum(as_bytes(document.dump()));
+}
+
 std::string shown_json(const json& value) {
   constexpr size_t limit = 80;
   std::string text = value.dump(-1, ' ', /*ensure_ascii=*/true, json::error_handler_t::replace);

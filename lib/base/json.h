@@ -25,6 +25,9 @@ nlohmann::json parse_json(std::string_view text, const std::string& place, const
 nlohmann::json read_json_file(const std::string& path, uint64_t max_bytes, const std::string& remedy);
 inline std::string damaged_place(const std::string& path) { return path + ": damaged"; }
 
+// What a document's key "checksum" is to hold: that of all its other keys.
+std::string document_checksum(nlohmann::json document);
+
 // A value for a message, on one line, cut after 80 bytes.
 std::string shown_json(const nlohmann::json& value);
 

@@ -34,12 +34,6 @@ constexpr std::array<std::string_view, 10> kKeys = {"format",      "version", "o
                                                     "seed",        "spec",    "parameters", "splits",
                                                     "fingerprint", "checksum"};
 
-// Over every key but its own.
-std::string document_checksum(json document) {
-  document.erase("checksum");
-  return checksum(as_bytes(document.dump()));
-}
-
 DataSpec read_spec(const JsonReader& reader) {
   DataSpec spec;
   spec.task = reader.text("task");

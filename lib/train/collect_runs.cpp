@@ -85,6 +85,7 @@ RunRecord read_run(const std::string& folder) {
   for (const auto& checkpoint : {run.best_checkpoint(), run.last_checkpoint()}) {
     if (!fs::exists(checkpoint)) continue;
     const CheckpointInfo info = read_checkpoint_info(checkpoint);
+    run.check_config(info.config, checkpoint);
     out.data_fingerprint = info.data_fingerprint;
     out.chance = info.data.chance;
     break;

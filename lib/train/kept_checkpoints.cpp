@@ -77,7 +77,10 @@ void drop_later_checkpoints(const RunFolder& run, int64_t step) {
 
 LoadedCheckpoint read_newest_checkpoint(const RunFolder& run, at::Device device) {
   std::vector<std::string> paths, faults;
-  if (run.has_checkpoint()) paths.push_back(run.last_checkpoint());
+  if (run.has_checkpoint())
+    paths.push_back(run.last_checkpoint());
+  else
+    log::warn(run.last_checkpoint() + ": is missing");
   for (const auto& kept : kept_checkpoints(run)) paths.push_back(kept.path);
   for (const auto& path : paths) {
     if (::access(path.c_str(), R_OK) != 0)

@@ -4,6 +4,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <climits>
@@ -23,6 +24,7 @@
 #include "lib/config/load.h"
 #include "lib/config/lookup.h"
 #include "lib/config/write.h"
+#include "lib/train/kept_checkpoints.h"
 
 namespace hax {
 namespace {
@@ -79,8 +81,8 @@ RunFolder RunFolder::create_or_resume(const std::string& path, const Config& con
   if (fs::exists(config_path)) {
     RunFolder run = open(path);
     const auto changes = binding_difference(run.config_, config);
-    const bool begun =
-        run.has_checkpoint() || fs::exists(path + "/metrics.jsonl") || fs::exists(path + "/result.json");
+    const bool begun = run.has_checkpoint() || !kept_checkpoints(run).empty() ||
+                       fs::exists(path + "/metrics.jsonl") || fs::exists(path + "/result.json");
     if (!changes.empty() && begun) {
       std::string text =
           path + ": holds a run of another config; give another --out, or resume it unchanged:";
@@ -95,6 +97,12 @@ RunFolder RunFolder::create_or_resume(const std::string& path, const Config& con
   }
   // The config comes first: a folder without one was killed before it, and holds left-overs of it at most.
   if (fs::is_directory(path)) remove_stale_temporaries(path);
+  if (fs::is_directory(path + "/checkpoints")) {
+    throw DataError(
+        path +
+        ": the run's config.yaml is missing; restore it from a checkpoint (`hax inspect` shows it), "
+        "or train into another folder");
+  }
   if (fs::exists(path) && (!fs::is_directory(path) || !fs::is_empty(path))) {
     throw UsageError(
         path +
@@ -124,6 +132,25 @@ RunFolder RunFolder::open(const std::string& path) {
 
 bool RunFolder::has_checkpoint() const { return fs::exists(last_checkpoint()); }
 
+void RunFolder::check_config(const Config& of_checkpoint, const std::string& checkpoint) const {
+  const auto changes = binding_difference(of_checkpoint, config_);
+  if (changes.empty()) return;
+  std::string text = path_ + "/config.yaml: is not the config that " + checkpoint +
+                     " was trained under; restore it (`hax inspect` shows the checkpoint's):";
+  for (const auto& change : changes) text += "\n  " + change;
+  throw DataError(text);
+}
+
+void RunFolder::require_regular_files() const {
+  for (const std::string& path :
+       {last_checkpoint(), best_checkpoint(), rewind_checkpoint(), path_ + "/metrics.jsonl",
+        path_ + "/timing.jsonl", path_ + "/result.json"}) {
+    const auto type = fs::symlink_status(path).type();
+    if (type != fs::file_type::not_found && type != fs::file_type::regular)
+      throw RuntimeError(path + ": is no regular file, and the run writes one there; move it away");
+  }
+}
+
 std::optional<RunResult> RunFolder::result() const {
   const std::string path = path_ + "/result.json";
   if (!fs::exists(path)) return std::nullopt;
@@ -131,6 +158,8 @@ std::optional<RunResult> RunFolder::result() const {
   const Json document = read_json_file(path, kMaxResultBytes, remedy);
   const JsonReader json(document, damaged_place(path), remedy);
   const double most = std::numeric_limits<double>::max();
+  if (json.has("checksum") && json.text("checksum") != document_checksum(document))
+    json.fail("checksum", "is not that of the other keys");
   RunResult result;
   result.status = json.text("status");
   result.step = json.integer("step", 0, INT64_MAX);
@@ -143,10 +172,11 @@ std::optional<RunResult> RunFolder::result() const {
 }
 
 void RunFolder::write_result(const RunResult& r) const {
-  const Json json = {{"status", r.status},           {"step", r.step},
-                     {"tokens_seen", r.tokens_seen}, {"best_accuracy", r.best_accuracy},
-                     {"best_step", r.best_step},     {"seconds", r.seconds},
-                     {"message", r.message}};
+  Json json = {{"status", r.status},           {"step", r.step},
+               {"tokens_seen", r.tokens_seen}, {"best_accuracy", r.best_accuracy},
+               {"best_step", r.best_step},     {"seconds", r.seconds},
+               {"message", r.message}};
+  json["checksum"] = document_checksum(json);
   write_file(path_ + "/result.json", json.dump(2) + "\n");
 }
 
@@ -213,6 +243,16 @@ void RunFolder::rewind_metrics(const CheckpointInfo& to) const {
     if (kind == "rewind" && record.integer_of("rewinds", 0) > to.rewinds) return false;
     return at < to.step || (at == to.step && (to.valid_accuracy >= 0.0 || kind != "valid"));
   });
+  int64_t reached = 0;
+  for (const Record& record : metrics().records()) {
+    if (record.kind() == "train") reached = record.step();
+  }
+  // The run may have been told to log more or less often since.
+  const int64_t apart = std::max(to.config.train.log_every, config_.train.log_every);
+  if (reached + apart <= to.step) {
+    log::warn(path_ + "/metrics.jsonl: the records of steps " + std::to_string(reached + 1) + " to " +
+              std::to_string(to.step) + " are missing; the run goes on without them");
+  }
 }
 
 double RunFolder::seconds_so_far() const {

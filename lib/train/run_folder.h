@@ -52,6 +52,11 @@ class RunFolder {
   std::string best_checkpoint() const { return path_ + "/checkpoints/best.safetensors"; }
   std::string rewind_checkpoint() const { return path_ + "/checkpoints/rewind.safetensors"; }
   bool has_checkpoint() const;
+  // Throws DataError naming the keys in which the run's config and that of one of its checkpoints differ, but
+  // for those that may.
+  void check_config(const Config& of_checkpoint, const std::string& checkpoint) const;
+  // Throws RuntimeError where the run is to write a file and something stands that is no regular file.
+  void require_regular_files() const;
   std::optional<RunResult> result() const;
   void write_result(const RunResult& result) const;
 
@@ -65,7 +70,8 @@ class RunFolder {
   // the process and host that stand in the file count, and a holder on this host that is gone is passed over.
   std::shared_ptr<const void> lock() const;
   // Brings the metrics to the state of a checkpoint: without the records that a resumed run will write again,
-  // those after its step, its own validation unless it holds that, and rewinds that it knows nothing of.
+  // those after its step, its own validation unless it holds that, and rewinds that it knows nothing of. A
+  // warning says so where the last ones before its step are missing.
   void rewind_metrics(const CheckpointInfo& to) const;
   double seconds_so_far() const;
 

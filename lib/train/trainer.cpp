@@ -44,6 +44,7 @@ class Trainer {
     info_.data = train.spec();
     info_.data_fingerprint = train.fingerprint();
     check_fits(info_, valid.spec(), "the validation split");
+    run_.require_regular_files();
     require_room_for_checkpoints(run_, model_);
     if (run_.has_checkpoint() || !kept_checkpoints(run_).empty()) {
       resume();
@@ -118,6 +119,7 @@ class Trainer {
 
   void resume() {
     auto loaded = read_newest_checkpoint(run_, model_.device());
+    run_.check_config(loaded.info.config, "its checkpoint");
     if (loaded.info.data_fingerprint != info_.data_fingerprint) {
       throw DataError(run_.path() + ": the training data has changed since the run began (fingerprint " +
                       info_.data_fingerprint + ", the run's is " + loaded.info.data_fingerprint +

@@ -2,11 +2,14 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <array>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "lib/base/error.h"
 #include "lib/base/files.h"
+#include "lib/train/collect_runs.h"
+#include "lib/train/kept_checkpoints.h"
 #include "lib/train/verify_resume.h"
 #include "tests/catch.h"
 #include "tests/support.h"
@@ -188,6 +191,103 @@ TEST_CASE("a digit that has changed in the metrics is damage") {
   run_toy(path, toy_config());
   CHECK(slurp(metrics + ".damaged") == text);
   CHECK(RecordLog(metrics).records().size() == 10 + 3 - 1);
+}
+
+TEST_CASE("records that are missing before the checkpoint are told of") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/run", metrics = path + "/metrics.jsonl";
+  run_toy(path, toy_config(), stop_at(16));
+  const std::string text = slurp(metrics);
+  const size_t second = text.find('\n') + 1;
+  const auto talk_of_resuming = [&] {
+    const CaughtTalk talk;
+    run_toy(path, toy_config(), stop_at(16));
+    return talk.text();
+  };
+  CHECK_FALSE(contains(talk_of_resuming(), "missing"));
+  spill(metrics, text.substr(0, second + 20));  // torn
+  CHECK(contains(talk_of_resuming(), metrics + ": the records of steps 4 to 16 are missing"));
+  fs::remove(metrics);
+  CHECK(contains(talk_of_resuming(), metrics + ": the records of steps 1 to 16 are missing"));
+}
+
+TEST_CASE("a run does not go on under another config than its checkpoint's, and no table believes it") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/run", config = path + "/config.yaml";
+  Config started = toy_config();
+  started.train.keep_last = 3;
+  run_toy(path, started, stop_at(16));
+  const std::string original = slurp(config);
+  const auto edited = [&](const std::string& from, const std::string& to) {
+    std::string text = original;
+    REQUIRE(contains(text, from));
+    spill(config, text.replace(text.find(from), from.size(), to));
+    return RunFolder::open(path).config();
+  };
+  for (const auto& [from, to, named] : {std::array{"lr: 0.005", "lr: 0.007", "train.lr: 0.005 -> 0.007"},
+                                        {"d_state: 4", "d_state: 5", "model.d_state: 4 -> 5"},
+                                        {"mode: causal", "mode: paper", "model.mode: causal -> paper"}}) {
+    CAPTURE(named);
+    const Config other = edited(from, to);
+    const std::string refusal = message_of<DataError>([&] { run_toy(path, other); });
+    CHECK((contains(refusal, config) && contains(refusal, named)));
+    CHECK(contains(message_of<DataError>([&] { read_run(path); }), named));
+  }
+  // What may change may.
+  const Config slower = edited("checkpoint_every: 7", "checkpoint_every: 9");
+  CHECK_NOTHROW(read_run(path));
+  // A run whose last checkpoint is gone has begun all the same.
+  spill(config, original);
+  fs::remove(path + "/checkpoints/last.safetensors");
+  fs::remove(path + "/metrics.jsonl");
+  Config other = started;
+  other.train.lr = 7e-3;
+  CHECK_THROWS_AS(run_toy(path, other), UsageError);
+  CHECK(slurp(config) == original);
+  {
+    const CaughtTalk talk;
+    CHECK(run_toy(path, started).end == TrainEnd::finished);
+    CHECK(contains(talk.text(), "last.safetensors: is missing"));
+  }
+  fs::remove(config);
+  CHECK(contains(message_of<DataError>([&] { run_toy(path, started); }), "config.yaml is missing"));
+}
+
+TEST_CASE("a digit that has changed in the result is damage") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/run", result = path + "/result.json";
+  REQUIRE(run_toy(path, toy_config()).end == TrainEnd::finished);
+  const double accuracy = RunFolder::open(path).result()->best_accuracy;
+  std::string text = slurp(result);
+  const std::string whole = text;
+  const size_t at = text.find(": ", text.find("best_accuracy")) + 2;
+  text[at] = text[at] == '1' ? '0' : '1';
+  spill(result, text);
+  const std::string refusal = message_of<DataError>([&] { RunFolder::open(path).result(); });
+  CHECK((contains(refusal, result) && contains(refusal, "checksum")));
+  // Results without a checksum are older.
+  const size_t key = whole.find("  \"checksum\"");
+  REQUIRE(key != std::string::npos);
+  spill(result, whole.substr(0, key) + whole.substr(whole.find('\n', key) + 1));
+  CHECK(RunFolder::open(path).result()->best_accuracy == accuracy);
+}
+
+TEST_CASE("what stands where a run writes its files is met before the first step") {
+  const TemporaryFolder folder;
+  for (const char* name :
+       {"checkpoints/last.safetensors", "checkpoints/best.safetensors", "result.json", "metrics.jsonl"}) {
+    CAPTURE(name);
+    const std::string path = folder.path() + "/for " + fs::path(name).stem().string();
+    run_toy(path, toy_config(), stop_at(0));
+    fs::remove(path + "/" + name);
+    fs::create_symlink(folder.path() + "/elsewhere", path + "/" + name);
+    bool stepped = false;
+    const std::string refusal = message_of<RuntimeError>(
+        [&] { run_toy(path, toy_config(), [&](int64_t step) { return stepped = step > 0; }); });
+    CHECK((contains(refusal, name) && contains(refusal, "no regular file")));
+    CHECK_FALSE(stepped);
+    CHECK_FALSE(fs::exists(folder.path() + "/elsewhere"));
+  }
 }
 
 TEST_CASE("comparing runs names the first difference") {
