@@ -86,10 +86,14 @@ ModelOutput LanguageModel::forward(const ModelInput& input, const Draws& draws,
   }
   const auto scored = ops::add_rms_norm_of_rows(x, h, input.scored, norm_f_->wide(), kNormEps);
   out.logits = ops::linear(scored, embeddings_->to(compute));
-  ops::Lane ranking(ops::kPatientLane, {});
   for (const auto& branch : out.branches) {
     if (!branch.aux_loss.defined()) continue;
-    out.aux_loss = out.aux_loss.defined() ? out.aux_loss + branch.aux_loss : branch.aux_loss;
+    if (!out.aux_loss.defined()) {
+      out.aux_loss = branch.aux_loss;
+      continue;
+    }
+    const ops::Lane where_they_are(ops::kPatientLane, {});
+    out.aux_loss = out.aux_loss + branch.aux_loss;
   }
   return out;
 }

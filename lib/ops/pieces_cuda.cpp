@@ -1,19 +1,16 @@
 #include "lib/ops/cuda/pieces.h"
 
+#include <type_traits>
+
 #include "lib/ops/cuda_tensors.h"
 
 namespace hax::ops {
 
 namespace {
 
-// f(A(), B()): float and bf16, as `first` is one or the other.
-template <class F>
-void with_pair(const at::Tensor& first, const F& f) {
-  if (first.scalar_type() == at::kFloat)
-    f(float(), __nv_bfloat16());
-  else
-    f(__nv_bfloat16(), float());
-}
+// Of fp32 and bf16 the one that T is not.
+template <class T>
+using Other = std::conditional_t<std::is_same_v<T, float>, __nv_bfloat16, float>;
 
 }  // namespace
 
@@ -22,9 +19,9 @@ bool has_pieces_cuda(const at::Tensor& x) {
 }
 
 void cast_pieces_cuda(const std::vector<at::Tensor>& values, const CastPieces& to) {
-  with_pair(values[0], [&](auto from, auto cast) {
-    using From = decltype(from);
-    using To = decltype(cast);
+  with_element_type(values[0], [&](auto element) {
+    using From = decltype(element);
+    using To = Other<From>;
     std::vector<cuda::CastPiece<From, To>> pieces;
     for (size_t i = 0; i < values.size(); ++i) {
       const at::Tensor& copy = to.copies[i];
@@ -42,9 +39,9 @@ void sum_pieces_cuda(const std::vector<Piece>& pieces, const at::Tensor& flat) {
     kept.push_back(x.to(dtype).contiguous());
     return kept.back().const_data_ptr();
   };
-  with_pair(flat, [&](auto first, auto second) {
-    using A = decltype(first);
-    using B = decltype(second);
+  with_element_type(flat, [&](auto element) {
+    using A = decltype(element);
+    using B = Other<A>;
     const auto of_third = flat.scalar_type() == at::kFloat ? at::kBFloat16 : at::kFloat;
     std::vector<cuda::SumPiece<A, B>> sums;
     for (const Piece& piece : pieces) {

@@ -237,16 +237,15 @@ std::shared_ptr<const void> RunFolder::lock() const {
 }
 
 void RunFolder::rewind_metrics(const CheckpointInfo& to) const {
+  int64_t reached = 0;  // by the records of training that stay
   metrics().keep_if([&](const Record& record) {
     const int64_t at = record.step();
     const std::string kind = record.kind();
     if (kind == "rewind" && record.integer_of("rewinds", 0) > to.rewinds) return false;
-    return at < to.step || (at == to.step && (to.valid_accuracy >= 0.0 || kind != "valid"));
+    const bool stays = at < to.step || (at == to.step && (to.valid_accuracy >= 0.0 || kind != "valid"));
+    if (stays && kind == "train") reached = at;
+    return stays;
   });
-  int64_t reached = 0;
-  for (const Record& record : metrics().records()) {
-    if (record.kind() == "train") reached = record.step();
-  }
   // The run may have been told to log more or less often since.
   const int64_t apart = std::max(to.config.train.log_every, config_.train.log_every);
   if (reached + apart <= to.step) {

@@ -101,10 +101,8 @@ __global__ void __launch_bounds__(32 * kWarps, 3)
     const bf16* key = value + stage.rows;
 #pragma unroll
     for (int k = 0; k < kWalkRows / 16; ++k) {
-      float row_scale[4];  // of rows 2t, 2t + 1, 2t + 8, 2t + 9
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        row_scale[i] = __shfl_sync(0xffffffffu, scale[i % 2], 8 * k + t + i / 2 * 4);
+      float row_scale[4];
+      of_chunk_columns(row_scale, scale, k, lane);
       WidePair a[M];
 #pragma unroll
       for (int m = 0; m < M; ++m) {

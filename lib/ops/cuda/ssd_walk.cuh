@@ -170,6 +170,12 @@ __device__ __forceinline__ void of_columns(float (&to)[4], float x, int lane) {
   for (int e = 0; e < 4; ++e) to[e] = __shfl_sync(0xffffffffu, x, lane % 4 * 2 + e % 2 + e / 2 * 8);
 }
 
+// The same of step k of a chunk, from x of rows 2 lane and 2 lane + 1 as ChunkDecays has them.
+__device__ __forceinline__ void of_chunk_columns(float (&to)[4], const float (&x)[2], int k, int lane) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i) to[i] = __shfl_sync(0xffffffffu, x[i % 2], 8 * k + lane % 4 + i / 2 * 4);
+}
+
 // to[0] and to[1] of column p; kWhole: no column lies behind the last.
 template <bool kWhole, class T>
 __device__ __forceinline__ void store_two(T* to, int p, int columns, float x, float y) {

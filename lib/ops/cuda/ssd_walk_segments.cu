@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(32 * kTogether * kHeads, 2)
   const Stage stage(plan);
   bf16* values = reinterpret_cast<bf16*>(shared);
   bf16* keys = values + kTogether * stage.values;
-  const int lane = threadIdx.x % 32, t = lane % 4;
+  const int lane = threadIdx.x % 32;
   const int warp = threadIdx.x / 32 % kTogether, head = threadIdx.x / 32 / kTogether, h = first_head + head;
   ChunkSums<N>& chunk_sums = reinterpret_cast<ChunkSums<N>*>(values + stage.elements())[head];
 
@@ -147,10 +147,8 @@ __global__ void __launch_bounds__(32 * kTogether * kHeads, 2)
     float added[N / 8][4] = {};
 #pragma unroll
     for (int k = 0; k < kWalkRows / 16; ++k) {
-      float row_scale[4];  // of rows 2t, 2t + 1, 2t + 8, 2t + 9
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        row_scale[i] = __shfl_sync(0xffffffffu, scale[i % 2], 8 * k + t + i / 2 * 4);
+      float row_scale[4];
+      of_chunk_columns(row_scale, scale, k, lane);
       uint32_t rows[4];
       load_b_trans(rows, value + 16 * k * value_rows.pitch, value_rows.pitch, lane);
       const WidePair a = scaled_transpose(rows, row_scale);
