@@ -109,7 +109,7 @@ TEST_CASE("what would fit follows from the measured bytes a token") {
   CHECK_FALSE(contains(memory_fault(batch, std::nullopt, std::nullopt, 0, ""), "GPU"));
 }
 
-TEST_CASE("a batch that no GPU holds is refused with what would fit, and training goes on", "[gpu]") {
+TEST_CASE("a batch that no GPU holds is refused with what would fit, and training goes on", "[gpu][fault]") {
   Config config;
   config.task.joint_recall = {1, 2, 1, 2, 16, 0};
   config.model.d_model = 4096;
@@ -145,7 +145,7 @@ TEST_CASE("a batch that no GPU holds is refused with what would fit, and trainin
 
 #ifdef HAX_CUDA
 TEST_CASE("a launch that the device refuses names its kernel and shape, and leaves the device usable",
-          "[gpu]") {
+          "[gpu][fault]") {
   const int64_t n = int64_t{1} << 41;  // more blocks than a grid has; nothing is read
   const std::string message = pushed(
       [&] { ops::cuda::hash_matrix(n, 1, 2, nullptr, nullptr, c10::cuda::getCurrentCUDAStream().stream()); });
