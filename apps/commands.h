@@ -37,9 +37,6 @@ void add_bench(CLI::App& app, Action& action);
 void add_convert(CLI::App& app, Action& action);
 void add_verify_resume(CLI::App& app, Action& action);
 
-// Version, commit, LibTorch, CUDA and devices; as text or JSON, ending with a newline.
-std::string version_report(bool json);
-
 // Writes results to stdout and throws RuntimeError when that fails (a full disk; a closed pipe is no error).
 void print_result(const std::string& text);
 

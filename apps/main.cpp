@@ -9,6 +9,7 @@
 #include "apps/command_line.h"
 #include "apps/commands.h"
 #include "apps/signals.h"
+#include "apps/version.h"
 #include "lib/base/error.h"
 #include "lib/base/log.h"
 #include "lib/ops/torch.h"

@@ -1,3 +1,5 @@
+#include "apps/version.h"
+
 #include <dlfcn.h>
 
 #include <torch/version.h>
@@ -5,7 +7,6 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "apps/commands.h"
 #include "hax_version.h"
 #include "lib/base/parallel.h"
 #include "lib/ops/torch.h"

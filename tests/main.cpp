@@ -10,16 +10,11 @@
 #include <cstdio>
 #include <string>
 
-#ifdef HAX_TEST_WITH_TORCH
-#include <ATen/Context.h>
-static bool has_gpu() { return at::globalContext().hasCUDA(); }
-#else
-static bool has_gpu() { return false; }
-#endif
+#include "tests/has_gpu.h"
 
 int main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
-    if (std::string(argv[i]) == "[gpu]" && !has_gpu()) {
+    if (std::string(argv[i]) == "[gpu]" && !hax::test::has_gpu()) {
       std::puts("skipped: these tests need a CUDA device and there is none");
       return 77;
     }

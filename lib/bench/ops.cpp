@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "lib/bench/varied.h"
+#include "lib/ops/backward.h"
 #include "lib/ops/fallback.h"
 
 namespace hax {
@@ -36,7 +37,7 @@ std::function<void()> pass_of(const OpCase& c, bool backward, ops::Path path) {
   }
   Tensors leaves;
   for (const auto& input : c.inputs) leaves.push_back(input.detach().requires_grad_(true));
-  return [&c, path, leaves] { torch::autograd::grad({c.forward(leaves, path)}, leaves, {c.upstream}); };
+  return [&c, path, leaves] { ops::gradients(c.forward(leaves, path), leaves, c.upstream); };
 }
 
 PathResult time_path(const OpCase& c, bool backward, ops::Path path, at::Device device,

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 
+#include "lib/ops/autograd.h"
 #include "lib/ops/columns.h"
 #include "lib/ops/cuda/causal_conv1d.h"
 #include "lib/ops/cuda_tensors.h"
 #include "lib/ops/leaf_gradients.h"
+#include "lib/ops/saved_layout.h"
 
 namespace hax::ops {
 namespace {

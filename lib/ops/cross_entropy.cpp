@@ -5,6 +5,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "lib/ops/autograd.h"
 #include "lib/ops/cpu/cross_entropy.h"
 #include "lib/ops/cuda_paths.h"
 #include "lib/ops/dispatch.h"

@@ -1,5 +1,6 @@
 #include "lib/ops/cuda/cross_entropy.h"
 
+#include "lib/ops/autograd.h"
 #include "lib/ops/cuda_tensors.h"
 
 namespace hax::ops {

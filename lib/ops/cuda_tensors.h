@@ -57,18 +57,6 @@ void with_element_type(const at::Tensor& x, const F& f) {
     f(float());
 }
 
-// A layout kept for the backward pass.
-struct SavedLayout : torch::CustomClassHolder {
-  explicit SavedLayout(PackedLayout layout) : layout(std::move(layout)) {}
-  PackedLayout layout;
-};
-inline void save_layout(torch::autograd::AutogradContext* ctx, const PackedLayout& layout) {
-  ctx->saved_data["layout"] = c10::IValue::make_capsule(c10::make_intrusive<SavedLayout>(layout));
-}
-inline PackedLayout saved_layout(torch::autograd::AutogradContext* ctx) {
-  return c10::static_intrusive_pointer_cast<SavedLayout>(ctx->saved_data["layout"].toCapsule())->layout;
-}
-
 inline at::Tensor device_scratch(int64_t bytes, const at::Tensor& like) {
   return at::empty({bytes}, like.options().dtype(at::kByte));
 }

@@ -1,7 +1,9 @@
 #include "lib/ops/cuda/embedding.h"
 
+#include "lib/ops/autograd.h"
 #include "lib/ops/cuda_tensors.h"
 #include "lib/ops/embedding.h"
+#include "lib/ops/saved_layout.h"
 
 namespace hax::ops {
 namespace {

@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "lib/ops/autograd.h"
 #include "lib/ops/columns.h"
 #include "lib/ops/cuda/gate.h"
 #include "lib/ops/cuda_tensors.h"

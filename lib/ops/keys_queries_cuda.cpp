@@ -1,5 +1,6 @@
 #include "lib/ops/keys_queries.h"
 
+#include "lib/ops/autograd.h"
 #include "lib/ops/cuda/keys_queries.h"
 #include "lib/ops/cuda_tensors.h"
 

@@ -4,12 +4,14 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
 #include "lib/ops/lanes.h"
 
 namespace hax::ops {
 
-using torch::autograd::variable_list;
+// torch::autograd's, for which its header is not needed.
+using variable_list = std::vector<at::Tensor>;
 
 // Whether that can be done for all of `parameters`, undefined ones aside. To be asked before Function::apply,
 // inside which gradients look as if they were off.

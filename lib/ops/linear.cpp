@@ -1,5 +1,6 @@
 #include "lib/ops/linear.h"
 
+#include "lib/ops/autograd.h"
 #include "lib/ops/leaf_gradients.h"
 
 namespace hax::ops {

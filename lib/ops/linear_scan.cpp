@@ -3,6 +3,8 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "lib/ops/autograd.h"
+
 namespace hax::ops {
 namespace {
 

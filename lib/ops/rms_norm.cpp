@@ -4,6 +4,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "lib/ops/autograd.h"
 #include "lib/ops/cpu/reduce.h"
 #include "lib/ops/cpu/rms_norm.h"
 #include "lib/ops/cuda_paths.h"

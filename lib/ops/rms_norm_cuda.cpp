@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "lib/ops/autograd.h"
 #include "lib/ops/cuda_tensors.h"
 #include "lib/ops/leaf_gradients.h"
 

@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "lib/ops/autograd.h"
 #include "lib/ops/cuda_tensors.h"
 #include "lib/ops/sampled_ranking.h"
 

@@ -4,6 +4,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "lib/ops/autograd.h"
 #include "lib/ops/cpu/selective_scan.h"
 #include "lib/ops/cuda_paths.h"
 #include "lib/ops/dispatch.h"

@@ -1,8 +1,10 @@
 #include "lib/ops/selective_scan.h"
 
+#include "lib/ops/autograd.h"
 #include "lib/ops/columns.h"
 #include "lib/ops/cuda/selective_scan.h"
 #include "lib/ops/cuda_tensors.h"
+#include "lib/ops/saved_layout.h"
 
 namespace hax::ops {
 namespace {

@@ -6,6 +6,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "lib/ops/autograd.h"
 #include "lib/ops/cpu/sparse_attention.h"
 #include "lib/ops/cuda_paths.h"
 #include "lib/ops/dispatch.h"

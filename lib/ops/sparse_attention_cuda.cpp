@@ -2,8 +2,10 @@
 
 #include <optional>
 
+#include "lib/ops/autograd.h"
 #include "lib/ops/cuda_tensors.h"
 #include "lib/ops/lanes.h"
+#include "lib/ops/saved_layout.h"
 #include "lib/ops/sparse_attention.h"
 
 namespace hax::ops {

@@ -5,6 +5,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "lib/ops/autograd.h"
 #include "lib/ops/cpu/ssd.h"
 #include "lib/ops/cuda_paths.h"
 #include "lib/ops/dispatch.h"

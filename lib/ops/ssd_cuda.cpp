@@ -1,8 +1,10 @@
 #include "lib/ops/ssd.h"
 
+#include "lib/ops/autograd.h"
 #include "lib/ops/columns.h"
 #include "lib/ops/cuda/ssd.h"
 #include "lib/ops/cuda_tensors.h"
+#include "lib/ops/saved_layout.h"
 
 namespace hax::ops {
 namespace {

@@ -13,6 +13,7 @@
 #include "lib/model/device_batches.h"
 #include "lib/model/device_draws.h"
 #include "lib/model/shape_graphs.h"
+#include "lib/ops/backward.h"
 #include "lib/ops/cross_entropy.h"
 #include "lib/ops/cuda/adamw.h"
 #include "lib/ops/cuda/cross_entropy.h"
@@ -99,7 +100,6 @@ class CapturedSteps : public StepQueue {
   // The step itself, as it is captured.
   void run(const ops::cuda::StepShape& shape) {
     using namespace ops::cuda;
-    using torch::autograd::variable_list;
     const cudaStream_t stream = stream_.stream();
     const ModelInput input = inputs_.unpack(shape);
     ops::LaneScope lanes(model_.device());
@@ -119,12 +119,12 @@ class CapturedSteps : public StepQueue {
                        ops::cuda_stream());
     }
     // Of the sum of both losses.
-    variable_list losses{result.loss}, slopes{slope(0, result.loss, 1.0)};
+    std::vector<at::Tensor> losses{result.loss}, slopes{slope(0, result.loss, 1.0)};
     if (output.aux_loss.defined()) {
       losses.push_back(output.aux_loss);
       slopes.push_back(slope(1, output.aux_loss, config_.model.sparse.ranking_weight));
     }
-    torch::autograd::backward(losses, slopes);
+    ops::backward(losses, slopes);
     lanes.join_all();
 
     const at::NoGradGuard no_grad;

@@ -1,6 +1,6 @@
-# hax_library(NAME [TORCH] DIRS folder... LINK library... LINK_PRIVATE library...) makes a static library
+# hax_library(NAME [TORCH [AUTOGRAD]] DIRS folder... LINK library... LINK_PRIVATE library...) makes a static library
 # of every source in the folders; a folder without sources makes a library of headers alone. TORCH gives
-# it LibTorch and the shared precompiled header.
+# it LibTorch and the shared precompiled header, AUTOGRAD the one that has autograd in it.
 
 add_library(hax_options INTERFACE)
 target_include_directories(hax_options INTERFACE ${CMAKE_SOURCE_DIR})
@@ -62,7 +62,7 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL GNU AND NOT EXISTS "${_hax_libstdcxx}")
 endif()
 
 function(hax_library name)
-  cmake_parse_arguments(ARG "TORCH" "" "DIRS;LINK;LINK_PRIVATE" ${ARGN})
+  cmake_parse_arguments(ARG "TORCH;AUTOGRAD" "" "DIRS;LINK;LINK_PRIVATE" ${ARGN})
   set(sources "")
   foreach(dir IN LISTS ARG_DIRS)
     file(GLOB found CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${dir}/*.cpp)
@@ -87,18 +87,28 @@ function(hax_library name)
   endif()
   if(sources AND ARG_TORCH)
     target_link_libraries(${name} PUBLIC hax_torch)
-    hax_use_torch_headers(${name})
+    if(ARG_AUTOGRAD)
+      hax_use_torch_headers(${name} autograd)
+    else()
+      hax_use_torch_headers(${name})
+    endif()
   endif()
 endfunction()
 
-# <torch/...> costs half a minute a file: every target that uses it shares one precompiled header.
+# LibTorch's headers cost up to half a minute a file: lib/ops/torch.h is precompiled once for every target that uses
+# it, and lib/ops/autograd.h for the targets that name it in `header`.
 function(hax_use_torch_headers name)
-  if(NOT TARGET hax_torch_headers)
-    file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/torch_headers.cpp
-      CONTENT "// The owner of the shared precompiled header.\n")
-    add_library(hax_torch_headers OBJECT ${CMAKE_BINARY_DIR}/torch_headers.cpp)
-    target_link_libraries(hax_torch_headers PUBLIC hax_options hax_torch)
-    target_precompile_headers(hax_torch_headers PRIVATE ${CMAKE_SOURCE_DIR}/lib/ops/torch.h)
+  set(header torch)
+  if(ARGC GREATER 1)
+    set(header ${ARGV1})
   endif()
-  target_precompile_headers(${name} REUSE_FROM hax_torch_headers)
+  set(owner hax_${header}_headers)
+  if(NOT TARGET ${owner})
+    file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/${header}_headers.cpp
+      CONTENT "// The owner of the shared precompiled header.\n")
+    add_library(${owner} OBJECT ${CMAKE_BINARY_DIR}/${header}_headers.cpp)
+    target_link_libraries(${owner} PUBLIC hax_options hax_torch)
+    target_precompile_headers(${owner} PRIVATE ${CMAKE_SOURCE_DIR}/lib/ops/${header}.h)
+  endif()
+  target_precompile_headers(${name} REUSE_FROM ${owner})
 endfunction()

@@ -121,9 +121,9 @@ TEST_CASE("the gated MLP: width, value and gradients") {
 
   config.d_model = 5;
   config.mlp_ratio = 4;
+  ParameterSet parameters;
+  const GatedMlp layer(config, 0, 1, "", parameters);
   const auto mlp = [&](const Tensors& in) {
-    ParameterSet parameters;
-    const GatedMlp layer(config, 0, 1, "", parameters);
     for (size_t i = 0; i < 3; ++i) parameters.all().at(i)->value = in[i + 1];
     return layer.forward(in[0]);
   };

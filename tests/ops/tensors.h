@@ -12,8 +12,8 @@
 
 #include "lib/base/random.h"
 #include "lib/base/safetensors.h"
+#include "lib/ops/backward.h"
 #include "lib/ops/layout.h"
-#include "lib/ops/torch.h"
 
 namespace hax::test {
 
@@ -123,8 +123,7 @@ inline Tensors output_and_gradients(const TensorFunction& f, const Tensors& inpu
   const at::Tensor upstream =
       grad_output.defined() ? grad_output.to(output.options()) : at::ones_like(output);
   Tensors result{output.detach()};
-  const auto gradients = torch::autograd::grad({output}, leaves, {upstream}, /*retain_graph=*/c10::nullopt,
-                                               /*create_graph=*/false, /*allow_unused=*/true);
+  const Tensors gradients = hax::ops::gradients(output, leaves, upstream);
   for (size_t i = 0; i < leaves.size(); ++i) {
     result.push_back(gradients[i].defined() ? gradients[i] : at::zeros_like(leaves[i]));
   }

@@ -185,7 +185,8 @@ TEST_CASE("Shapes that do not fit are refused") {
   CHECK_THROWS_AS(ops::sparse_attention(x, x, at::zeros({5, 3}), {}, layout), std::invalid_argument);
 }
 
-TEST_CASE("Sparse attention on a GPU is that on the CPU", "[gpu]") {
+// Cases of their own for each dtype: the race detector takes minutes for one.
+void check_gpu_against_cpu(at::ScalarType dtype, double tolerance) {
   const auto lengths = random_lengths(9, 300, 12);
   const auto layout = layout_of(lengths, 320), device_layout = layout_of(lengths, 320, at::kCUDA);
   const Problem problem = random_problem(layout.total(), 32, 128, 61);
@@ -194,55 +195,74 @@ TEST_CASE("Sparse attention on a GPU is that on the CPU", "[gpu]") {
     const auto device_sets = all_key_sets(device_layout, 16, empty_row, 13);
     for (size_t s = 0; s < sets.size(); ++s) {
       CAPTURE(sets[s].name);
-      for (auto [dtype, tolerance] : {std::pair{at::kFloat, 1e-5}, std::pair{at::kBFloat16, 8e-3}}) {
-        // Both start from the same rounded numbers.
-        const Tensors rounded = converted(converted(problem.inputs, dtype), at::kDouble);
-        const at::Tensor grad_output = problem.grad_output.to(dtype).to(at::kDouble);
-        const auto exact =
-            output_and_gradients(attention(sets[s].keys, layout, Path::composite), rounded, grad_output);
-        for (int64_t max_pairs : {int64_t{100000}, ops::kMaxPairs}) {
-          check_close(
-              output_and_gradients(attention(device_sets[s].keys, device_layout, Path::automatic, max_pairs),
-                                   converted(rounded, dtype, at::kCUDA), grad_output),
-              exact, tolerance);
-        }
+      // Both start from the same rounded numbers.
+      const Tensors rounded = converted(converted(problem.inputs, dtype), at::kDouble);
+      const at::Tensor grad_output = problem.grad_output.to(dtype).to(at::kDouble);
+      const auto exact =
+          output_and_gradients(attention(sets[s].keys, layout, Path::composite), rounded, grad_output);
+      for (int64_t max_pairs : {int64_t{100000}, ops::kMaxPairs}) {
+        check_close(
+            output_and_gradients(attention(device_sets[s].keys, device_layout, Path::automatic, max_pairs),
+                                 converted(rounded, dtype, at::kCUDA), grad_output),
+            exact, tolerance);
       }
     }
   }
 }
 
 // Lists of keys and queries go on over several spans of the kernels, tiles over several sizes of rows.
-TEST_CASE("Sparse attention on a GPU: long and short sequences, widths of every size", "[gpu]") {
+
+TEST_CASE("Sparse attention on a GPU is that on the CPU in fp32", "[gpu]") {
+  check_gpu_against_cpu(at::kFloat, 1e-5);
+}
+TEST_CASE("Sparse attention on a GPU is that on the CPU in bf16", "[gpu]") {
+  check_gpu_against_cpu(at::kBFloat16, 8e-3);
+}
+
+// Long and short sequences, heads of these widths.
+void check_gpu_widths(at::ScalarType dtype, double tolerance,
+                      const std::vector<std::pair<int64_t, int64_t>>& widths) {
   const std::vector<int64_t> lengths = {1, 2500, 64, 65, 129, 2};
   const auto layout = layout_of(lengths, 2600, at::kCUDA);
-  for (auto [d_qk, d_v] : {std::pair{8, 64}, {16, 128}, {32, 72}, {64, 256}, {24, 8}, {64, 128}}) {
+  for (auto [d_qk, d_v] : widths) {
     const Problem problem = random_problem(layout.total(), d_qk, d_v, 71);
-    for (auto [dtype, tolerance] : {std::pair{at::kFloat, 1e-5}, std::pair{at::kBFloat16, 8e-3}}) {
-      const Tensors inputs = converted(
-          {problem.inputs[0] / std::sqrt(d_qk), problem.inputs[1], problem.inputs[2]}, dtype, at::kCUDA);
-      const Tensors exact_inputs = converted(inputs, at::kDouble, at::kCUDA);
-      const at::Tensor grad_output = problem.grad_output.to(at::kCUDA, dtype).to(at::kDouble);
-      for (EmptyRow empty_row : {EmptyRow::zero, EmptyRow::uniform}) {
-        const auto parts = all_memberships(layout, 20, 14);
-        const std::vector<ops::KeySet> sets = {{{parts[4].membership, parts[5].membership}, empty_row},
-                                               {{parts[4].membership}, empty_row},
-                                               {{parts[3].membership}, empty_row},
-                                               {{parts[0].membership}, empty_row},
-                                               {{parts[1].membership, parts[2].membership}, empty_row}};
-        for (size_t s = 0; s < sets.size(); ++s) {
-          CAPTURE(d_qk, d_v, s, empty_row == EmptyRow::uniform, at::toString(dtype));
-          const auto exact =
-              output_and_gradients(attention(sets[s], layout, Path::composite), exact_inputs, grad_output);
-          const auto run = [&] {
-            return output_and_gradients(attention(sets[s], layout, Path::automatic), inputs, grad_output);
-          };
-          const auto found = run(), again = run();
-          check_close(found, exact, tolerance);
-          for (size_t i = 0; i < found.size(); ++i) CHECK(bitwise_equal(found[i].cpu(), again[i].cpu()));
-        }
+    const Tensors inputs = converted(
+        {problem.inputs[0] / std::sqrt(d_qk), problem.inputs[1], problem.inputs[2]}, dtype, at::kCUDA);
+    const Tensors exact_inputs = converted(inputs, at::kDouble, at::kCUDA);
+    const at::Tensor grad_output = problem.grad_output.to(at::kCUDA, dtype).to(at::kDouble);
+    for (EmptyRow empty_row : {EmptyRow::zero, EmptyRow::uniform}) {
+      const auto parts = all_memberships(layout, 20, 14);
+      const std::vector<ops::KeySet> sets = {{{parts[4].membership, parts[5].membership}, empty_row},
+                                             {{parts[4].membership}, empty_row},
+                                             {{parts[3].membership}, empty_row},
+                                             {{parts[0].membership}, empty_row},
+                                             {{parts[1].membership, parts[2].membership}, empty_row}};
+      for (size_t s = 0; s < sets.size(); ++s) {
+        CAPTURE(d_qk, d_v, s, empty_row == EmptyRow::uniform, at::toString(dtype));
+        const auto exact =
+            output_and_gradients(attention(sets[s], layout, Path::composite), exact_inputs, grad_output);
+        const auto run = [&] {
+          return output_and_gradients(attention(sets[s], layout, Path::automatic), inputs, grad_output);
+        };
+        const auto found = run(), again = run();
+        check_close(found, exact, tolerance);
+        for (size_t i = 0; i < found.size(); ++i) CHECK(bitwise_equal(found[i].cpu(), again[i].cpu()));
       }
     }
   }
+}
+
+TEST_CASE("Sparse attention on a GPU: narrow heads in fp32", "[gpu]") {
+  check_gpu_widths(at::kFloat, 1e-5, {{8, 64}, {32, 72}, {24, 8}});
+}
+TEST_CASE("Sparse attention on a GPU: narrow heads in bf16", "[gpu]") {
+  check_gpu_widths(at::kBFloat16, 8e-3, {{8, 64}, {32, 72}, {24, 8}});
+}
+TEST_CASE("Sparse attention on a GPU: wide heads in fp32", "[gpu]") {
+  check_gpu_widths(at::kFloat, 1e-5, {{16, 128}, {64, 256}, {64, 128}});
+}
+TEST_CASE("Sparse attention on a GPU: wide heads in bf16", "[gpu]") {
+  check_gpu_widths(at::kBFloat16, 8e-3, {{16, 128}, {64, 256}, {64, 128}});
 }
 
 }  // namespace
