@@ -24,7 +24,7 @@ struct Parameter {
     return copy.defined() && copy.scalar_type() == dtype ? copy : value.to(dtype);
   }
   // In fp32 at least, as ops take what is no matrix.
-  at::Tensor wide() const { return to(c10::promoteTypes(scalar_type(), at::kFloat)); }
+  at::Tensor wide() const { return to(at::promote_types(scalar_type(), at::kFloat)); }
   at::ScalarType scalar_type() const { return value.scalar_type(); }
   operator const at::Tensor&() const { return value; }
 };

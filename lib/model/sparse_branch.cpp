@@ -90,7 +90,7 @@ struct PatternPass {
     record.sampled = draws.sampled_positions(layer, share, layout);
     // `paper` takes its statistics in the activations' dtype, as the official code; `causal` in fp32 or
     // wider, and without padded queries.
-    const auto wide = [](at::ScalarType type) { return c10::promoteTypes(type, at::kFloat); };
+    const auto wide = [](at::ScalarType type) { return at::promote_types(type, at::kFloat); };
     const auto of_weights = mlp.w1.scalar_type();
     const at::Tensor pad_queries = paper() ? layout.padded_length - layout.cu_seqlens.diff() : at::Tensor();
     record.targets = ops::ranking_targets(Q, K, record.sampled, pad_queries, layout,

@@ -49,7 +49,7 @@ void sum_pieces(const std::vector<Piece>& pieces, const at::Tensor& flat) {
   for (const Piece& piece : pieces) {
     at::Tensor to = flat.narrow(0, piece.offset, piece.numel);
     at::Tensor sum =
-        at::zeros({piece.numel}, flat.options().dtype(c10::promoteTypes(flat.scalar_type(), at::kFloat)));
+        at::zeros({piece.numel}, flat.options().dtype(at::promote_types(flat.scalar_type(), at::kFloat)));
     for (const at::Tensor& part : {piece.first, piece.second, piece.third}) {
       if (part.defined()) sum.add_(part.reshape({-1}));
     }

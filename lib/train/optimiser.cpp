@@ -23,7 +23,7 @@ AdamW::AdamW(ParameterSet& parameters, const TrainConfig& config) : parameters_(
 at::Tensor AdamW::grad_norm() const {
   const at::Tensor grad = parameters_.flat_grad();
   return at::linalg_vector_norm(grad, 2, at::OptionalIntArrayRef(), /*keepdim=*/false,
-                                c10::promoteTypes(grad.scalar_type(), at::kFloat));
+                                at::promote_types(grad.scalar_type(), at::kFloat));
 }
 
 void AdamW::update(int64_t step, double lr, double grad_norm) {

@@ -80,8 +80,6 @@ target_link_libraries(hax_torch INTERFACE
   ${HAX_TORCH_ROOT}/lib/libtorch_cpu.so ${HAX_TORCH_ROOT}/lib/libc10.so Threads::Threads)
 # LibTorch is built with NDEBUG, and some of its classes have another layout without it.
 target_compile_definitions(hax_torch INTERFACE $<$<NOT:$<CONFIG:Release>>:NDEBUG>)
-# A header an operator: without it every one of LibTorch's headers takes all 1,300 operators in.
-target_compile_definitions(hax_torch INTERFACE AT_PER_OPERATOR_HEADERS)
 # at::parallel_for is a template: it runs in parallel only in code that is compiled with OpenMP, and must
 # share LibTorch's own thread pool, so the runtime that LibTorch ships is the one to link.
 file(GLOB HAX_TORCH_GOMP ${HAX_TORCH_ROOT}/lib/libgomp*.so*)

@@ -87,21 +87,17 @@ function(hax_library name)
   endif()
   if(sources AND ARG_TORCH)
     target_link_libraries(${name} PUBLIC hax_torch)
+    set(header torch)
     if(ARG_AUTOGRAD)
-      hax_use_torch_headers(${name} autograd)
-    else()
-      hax_use_torch_headers(${name})
+      set(header autograd)
     endif()
+    hax_use_torch_headers(${name} ${header})
   endif()
 endfunction()
 
-# LibTorch's headers cost up to half a minute a file: lib/ops/torch.h is precompiled once for every target that uses
-# it, and lib/ops/autograd.h for the targets that name it in `header`.
-function(hax_use_torch_headers name)
-  set(header torch)
-  if(ARGC GREATER 1)
-    set(header ${ARGV1})
-  endif()
+# LibTorch's headers cost up to half a minute a file: targets share the precompiled lib/ops/torch.h or
+# lib/ops/autograd.h, whichever `header` names.
+function(hax_use_torch_headers name header)
   set(owner hax_${header}_headers)
   if(NOT TARGET ${owner})
     file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/${header}_headers.cpp

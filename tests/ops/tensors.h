@@ -123,7 +123,7 @@ inline Tensors output_and_gradients(const TensorFunction& f, const Tensors& inpu
   const at::Tensor upstream =
       grad_output.defined() ? grad_output.to(output.options()) : at::ones_like(output);
   Tensors result{output.detach()};
-  const Tensors gradients = hax::ops::gradients(output, leaves, upstream);
+  const Tensors gradients = hax::ops::gradients(output, leaves, upstream, /*allow_unused=*/true);
   for (size_t i = 0; i < leaves.size(); ++i) {
     result.push_back(gradients[i].defined() ? gradients[i] : at::zeros_like(leaves[i]));
   }

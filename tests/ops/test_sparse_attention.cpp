@@ -210,8 +210,6 @@ void check_gpu_against_cpu(at::ScalarType dtype, double tolerance) {
   }
 }
 
-// Lists of keys and queries go on over several spans of the kernels, tiles over several sizes of rows.
-
 TEST_CASE("Sparse attention on a GPU is that on the CPU in fp32", "[gpu]") {
   check_gpu_against_cpu(at::kFloat, 1e-5);
 }
@@ -219,7 +217,8 @@ TEST_CASE("Sparse attention on a GPU is that on the CPU in bf16", "[gpu]") {
   check_gpu_against_cpu(at::kBFloat16, 8e-3);
 }
 
-// Long and short sequences, heads of these widths.
+// Long and short sequences, heads of these widths: lists of keys and queries go on over several spans of the
+// kernels, tiles over several sizes of rows.
 void check_gpu_widths(at::ScalarType dtype, double tolerance,
                       const std::vector<std::pair<int64_t, int64_t>>& widths) {
   const std::vector<int64_t> lengths = {1, 2500, 64, 65, 129, 2};
