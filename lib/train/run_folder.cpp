@@ -1,26 +1,15 @@
 #include "lib/train/run_folder.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <chrono>
 #include <climits>
-#include <csignal>
-#include <cstring>
 #include <filesystem>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <sstream>
-#include <thread>
 
 #include "lib/base/error.h"
 #include "lib/base/files.h"
 #include "lib/base/json.h"
 #include "lib/base/log.h"
-#include "lib/base/open_output.h"
 #include "lib/config/load.h"
 #include "lib/config/lookup.h"
 #include "lib/config/write.h"
@@ -32,7 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-constexpr int kLockAttempts = 10;
 constexpr uint64_t kMaxResultBytes = 1 << 20;
 
 // What a run may not change between its start and a resume, as lines "key: before -> after". Where the data
@@ -43,35 +31,6 @@ std::vector<std::string> binding_difference(const Config& was, const Config& is)
     return !changes_results(std::string_view(line).substr(0, line.find(':')));
   });
   return changes;
-}
-
-std::string host_name() {
-  char name[HOST_NAME_MAX + 1] = {};
-  return ::gethostname(name, sizeof name - 1) == 0 && name[0] != '\0' ? name : "?";
-}
-
-// What the lock's holder wrote: its process and host. No value where it wrote none.
-struct Holder {
-  pid_t process = 0;
-  std::string host;
-};
-std::optional<Holder> holder_in(const std::string& lock) {
-  std::istringstream text(read_file(lock));
-  Holder holder;
-  if (!(text >> holder.process >> holder.host) || holder.process <= 0) return std::nullopt;
-  return holder;
-}
-
-std::string holder_text(const std::string& lock) {
-  const auto holder = holder_in(lock);
-  return holder ? "process " + std::to_string(holder->process) + " on " + holder->host : "another process";
-}
-
-// False where nobody stands in the lock, or a process of this host that is gone.
-bool holder_may_live(const std::string& lock) {
-  const auto holder = holder_in(lock);
-  if (!holder || holder->process == ::getpid()) return false;
-  return holder->host != host_name() || ::kill(holder->process, 0) == 0 || errno == EPERM;
 }
 
 }  // namespace
@@ -200,40 +159,10 @@ RunProgress RunFolder::progress() const {
   return out;
 }
 
-bool RunFolder::is_training() const {
-  const std::string path = path_ + "/lock";
-  const int fd = ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-  if (fd < 0) return false;
-  const bool held = ::flock(fd, LOCK_SH | LOCK_NB) != 0 && (errno == EWOULDBLOCK || holder_may_live(path));
-  ::close(fd);
-  return held;
-}
+bool RunFolder::is_training() const { return FileLock::is_held(path_ + "/lock"); }
 
-std::shared_ptr<const void> RunFolder::lock() const {
-  const std::string path = path_ + "/lock";
-  const int fd = open_output(path, O_RDWR | O_CREAT);
-  std::shared_ptr<const void> held(nullptr, [fd](const void*) { ::close(fd); });
-  const auto refuse = [&](const std::string& more) {
-    throw UsageError(path_ + ": " + holder_text(path) +
-                     " is training this run; wait for it, or give another --out" + more);
-  };
-  // is_training() of another process holds it for a moment.
-  for (int attempt = 1; ::flock(fd, LOCK_EX | LOCK_NB) != 0; ++attempt) {
-    if (errno == EINTR) continue;
-    if (errno != EWOULDBLOCK) {
-      if (holder_may_live(path)) refuse("; if it is gone, remove " + path);
-      break;
-    }
-    if (attempt == kLockAttempts) refuse("");
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  const std::string holder = std::to_string(::getpid()) + " " + host_name() + "\n";
-  if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, holder.data(), holder.size(), 0) < 0)
-    throw RuntimeError("cannot write " + path + ": " + std::strerror(errno));
-  return {nullptr, [held, fd](const void*) {
-            // A name that stays is passed over by the next holder.
-            if (::ftruncate(fd, 0) != 0) log::debug("the lock keeps its holder's name");
-          }};
+FileLock RunFolder::lock() const {
+  return {path_ + "/lock", "is training this run; wait for it, or give another --out"};
 }
 
 void RunFolder::rewind_metrics(const CheckpointInfo& to) const {

@@ -7,13 +7,13 @@
 //   divergence-N.json        the N-th step that was not finite (lib/train/divergence.h)
 //   result.json              written last: how the run ended
 //   eval-FINGERPRINT.json    evaluations of the best checkpoint by `hax table`; see stored_evaluation.h
-//   lock                     held by the process that trains
+//   lock                     held by the process that trains (lib/base/file_lock.h)
 #pragma once
 
-#include <memory>
 #include <optional>
 #include <string>
 
+#include "lib/base/file_lock.h"
 #include "lib/model/checkpoint.h"
 #include "lib/train/record_log.h"
 
@@ -65,10 +65,8 @@ class RunFolder {
   RunProgress progress() const;  // a warning names the lines that are damaged
   // Whether a process holds the lock.
   bool is_training() const;
-  // Holds the run for this process until the returned handle goes. Throws UsageError that names the holder
-  // when another one has it. The kernel lets go of a dead process's lock; where the file system has no locks,
-  // the process and host that stand in the file count, and a holder on this host that is gone is passed over.
-  std::shared_ptr<const void> lock() const;
+  // Holds the run until the lock's end. Throws UsageError that names the holder when another one has it.
+  FileLock lock() const;
   // Brings the metrics to the state of a checkpoint: without the records that a resumed run will write again,
   // those after its step, its own validation unless it holds that, and rewinds that it knows nothing of. A
   // warning says so where the last ones before its step are missing.
