@@ -1,11 +1,11 @@
 #include "apps/commands.h"
 #include "apps/evaluate_run.h"
 #include "apps/output.h"
-#include "apps/signals.h"
 #include "data_gen/registry.h"
 #include "lib/base/error.h"
 #include "lib/base/log.h"
 #include "lib/base/parallel.h"
+#include "lib/base/signals.h"
 #include "lib/config/names.h"
 #include "lib/train/trainer.h"
 

@@ -2,10 +2,10 @@
 
 #include <filesystem>
 
-#include "apps/signals.h"
 #include "data_gen/overlap.h"
 #include "data_gen/registry.h"
 #include "lib/base/error.h"
+#include "lib/base/signals.h"
 #include "lib/train/train_step.h"
 
 namespace hax {

@@ -27,7 +27,8 @@ struct EvaluationSplit {
 std::string checkpoint_of(const RunFolder& run);
 
 // Throws DataError when the split does not fit the model or is the data it was trained on. The result is
-// partial when a signal asked to stop (apps/signals.h). With the `task` of the data the result has positions.
+// partial when a signal asked to stop (lib/base/signals.h). With the `task` of the data the result has
+// positions.
 EvaluatedRun evaluate_checkpoint(const std::string& path, const std::string& label,
                                  const EvaluationSplit& split, at::Device device, int64_t batch_size,
                                  const Task* task = nullptr);

@@ -1,10 +1,10 @@
 #include <sstream>
 
 #include "apps/commands.h"
-#include "apps/signals.h"
 #include "data_gen/generate.h"
 #include "hax_version.h"
 #include "lib/base/log.h"
+#include "lib/base/signals.h"
 #include "lib/config/load.h"
 
 namespace hax {

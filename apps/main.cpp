@@ -8,10 +8,10 @@
 
 #include "apps/command_line.h"
 #include "apps/commands.h"
-#include "apps/signals.h"
 #include "apps/version.h"
 #include "lib/base/error.h"
 #include "lib/base/log.h"
+#include "lib/base/signals.h"
 #include "lib/ops/torch.h"
 
 namespace hax {

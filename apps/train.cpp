@@ -4,11 +4,11 @@
 #include <sstream>
 
 #include "apps/commands.h"
-#include "apps/signals.h"
 #include "apps/sources.h"
 #include "lib/base/duration.h"
 #include "lib/base/error.h"
 #include "lib/base/log.h"
+#include "lib/base/signals.h"
 #include "lib/config/load.h"
 #include "lib/train/trainer.h"
 

@@ -6,11 +6,11 @@
 
 #include "apps/commands.h"
 #include "apps/output.h"
-#include "apps/signals.h"
 #include "apps/sources.h"
 #include "lib/base/error.h"
 #include "lib/base/files.h"
 #include "lib/base/log.h"
+#include "lib/base/signals.h"
 #include "lib/config/load.h"
 #include "lib/train/verify_resume.h"
 

@@ -1,17 +1,21 @@
-#include "apps/signals.h"
+#include "lib/base/signals.h"
 
 #include <fcntl.h>
 #include <unistd.h>
+
+#include <atomic>
 #include <csignal>
 
 namespace hax {
 namespace {
 
-volatile std::sig_atomic_t received = 0;
+// Threads ask while a handler writes, in any of them: a sig_atomic_t would be a data race.
+std::atomic<int> received = 0;
+static_assert(std::atomic<int>::is_always_lock_free, "a handler may interrupt a thread that reads it");
 
 void on_signal(int signal) {
-  if (received != 0) _exit(128 + signal);
-  received = signal;
+  int none = 0;
+  if (!received.compare_exchange_strong(none, signal)) _exit(128 + signal);
 }
 
 }  // namespace
