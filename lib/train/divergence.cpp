@@ -2,15 +2,19 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 namespace hax {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
+// A nan has no sign worth showing.
+const char* not_finite_text(double x) { return std::isnan(x) ? "nan" : x > 0 ? "inf" : "-inf"; }
+
 Json number(double x) {
   if (std::isfinite(x)) return x;
-  return std::isnan(x) ? "nan" : x > 0 ? "inf" : "-inf";
+  return not_finite_text(x);
 }
 
 Json metrics_json(const StepMetrics& m) {
@@ -27,6 +31,21 @@ void note(Json& list, const std::string& name, const at::Tensor& x) {
 double norm_of(const at::Tensor& x) { return x.to(at::kDouble).norm().item<double>(); }
 
 }  // namespace
+
+std::string metrics_text(const StepMetrics& m) {
+  std::ostringstream text;
+  const auto show = [&](const char* name, double x) {
+    text << name;
+    if (std::isfinite(x))
+      text << x;
+    else
+      text << not_finite_text(x);
+  };
+  show("loss ", m.loss);
+  show(", ranking loss ", m.aux_loss);
+  show(", gradient norm ", m.grad_norm);
+  return text.str();
+}
 
 std::string divergence_report(LanguageModel& model, TrainStep& step, const Config& config, const Batch& batch,
                               const DivergedStep& diverged) {

@@ -15,6 +15,9 @@ struct DivergedStep {
   StepMetrics metrics;            // as training met them
 };
 
+// "loss nan, ranking loss 0.5, gradient norm inf"
+std::string metrics_text(const StepMetrics& metrics);
+
 // Repeats the step op by op without its update, and returns as JSON: update (from 1), batch, examples, lr;
 // loss, aux_loss and grad_norm as training met them and as repeated; which parameters, gradients and
 // activations hold numbers that are not finite, and how many; the norm of every parameter and gradient.

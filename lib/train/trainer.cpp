@@ -126,6 +126,7 @@ class Trainer {
                       "); restore the data, or train into another --out");
     }
     take(loaded.info, loaded.model->parameters().flat(), loaded.optimizer);
+    saved_ = true;
     saved_step_ = first_step_ = info_.step;
     first_tokens_ = info_.tokens_seen;
     rewind_metrics();
@@ -207,9 +208,11 @@ class Trainer {
       write();
       return true;
     } catch (const RuntimeError& e) {
-      const std::string saved = run_.has_checkpoint()
-                                    ? "the state of step " + std::to_string(saved_step_) + " is saved"
-                                    : "nothing is saved yet";
+      const std::string saved =
+          !saved_ ? "nothing is saved yet"
+                  : "the state of step " + std::to_string(saved_step_) +
+                        (run_.has_checkpoint() ? " is saved"
+                                               : " was saved, and " + run_.last_checkpoint() + " is gone");
       if (last_time || config_.train.on_save_error == OnSaveError::stop) {
         throw RuntimeError(std::string(e.what()) + "; the run stops at step " + std::to_string(info_.step) +
                            ", " + saved + "; make it possible to write there and run the same command again");
@@ -239,6 +242,7 @@ class Trainer {
           run_.metrics().sync();
           if (saved_step_ < info_.step && scheduled(saved_step_)) keep_last_checkpoint(run_, saved_step_);
           write_checkpoint(run_.last_checkpoint(), model_, info_, &step_.optimiser().state());
+          saved_ = true;
           saved_step_ = info_.step;
           // A run that is stopped drops nothing that it would still have without the stop.
           if (!stop_asked_) drop_old_checkpoints(run_, config_.train.keep_last - 1);
@@ -355,8 +359,8 @@ class Trainer {
   TrainOutcome diverged(const StepMetrics& m) {
     attempt([&] { write_timing(); });
     std::ostringstream text;
-    text << "at update " << info_.step + 1 << ": loss " << m.loss << ", ranking loss " << m.aux_loss
-         << ", gradient norm " << m.grad_norm << ", see " << divergence_file(info_.rewinds + 1)
+    text << "at update " << info_.step + 1 << ": " << metrics_text(m) << ", see "
+         << divergence_file(info_.rewinds + 1)
          << "; a lower train.lr, a longer train.warmup_steps or train.grad_clip may help";
     const RunResult r = result("diverged", text.str());
     attempt([&] { run_.write_result(r); }, /*last_time=*/true);
@@ -377,6 +381,7 @@ class Trainer {
   bool stop_asked_ = false;
   int64_t pushed_ = 0, logged_ = 0;  // updates that were started, and the last that was logged
   CheckpointInfo info_;
+  bool saved_ = false;
   int64_t saved_step_ = 0;  // of the last checkpoint
   std::string pending_;     // lines of metrics that are not in the file yet
   const Clock::time_point session_ = Clock::now();

@@ -2,10 +2,12 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "lib/base/files.h"
 #include "lib/data/batches.h"
+#include "lib/train/divergence.h"
 #include "lib/train/kept_checkpoints.h"
 #include "lib/train/train_step.h"
 #include "tests/catch.h"
@@ -89,6 +91,7 @@ TEST_CASE("a run that diverges says where, on what, and which numbers were not f
   const auto outcome = run_until(path, config, -1, 500);
   CHECK(outcome.end == TrainEnd::diverged);
   CHECK(outcome.result.step == 7);
+  CHECK(contains(outcome.result.message, "at update 8: loss nan, "));
   CHECK(contains(outcome.result.message, "divergence-1.json"));
   CHECK(read_file(last) == before);
 
@@ -111,6 +114,14 @@ TEST_CASE("a run that diverges says where, on what, and which numbers were not f
   CHECK(report["parameter_norms"]["layers.0.norm.weight"].get<double>() == Approx(4.0).epsilon(0.05));
 
   CHECK(run_until(path, config, -1, 500).end == TrainEnd::diverged);  // it has ended
+}
+
+TEST_CASE("a nan is told without its sign, an infinity with it") {
+  StepMetrics metrics;
+  metrics.loss = std::copysign(std::nan(""), -1.0);
+  metrics.aux_loss = 0.5;
+  metrics.grad_norm = -std::numeric_limits<double>::infinity();
+  CHECK(metrics_text(metrics) == "loss nan, ranking loss 0.5, gradient norm -inf");
 }
 
 TEST_CASE(
