@@ -9,8 +9,9 @@
 #include "lib/base/error.h"
 #include "lib/bench/step.h"
 #include "lib/config/load.h"
+#include "lib/config/names.h"
 #include "lib/eval/report.h"
-#include "lib/train/trainer.h"
+#include "lib/model/device.h"
 
 namespace hax {
 namespace {
@@ -74,9 +75,9 @@ int run_step(const Options& o) {
   std::vector<std::string> sets = o.configs.empty() ? kDefaultStep : std::vector<std::string>();
   sets.insert(sets.end(), o.sets.begin(), o.sets.end());
   Config config = load_config(o.configs, sets);
-  if (o.device == "cpu") config.train.device = DeviceKind::cpu;
-  if (o.device == "cuda") config.train.device = DeviceKind::cuda;
-  const at::Device device = choose_device(config.train.device);
+  if (!o.device.empty()) config.train.device = *value_of<DeviceKind>(o.device);
+  const at::Device device =
+      choose_device(config.train.device, o.device.empty() ? "train.device" : "--device");
   const TaskStream source(make_task(config.task), config.data.seed, ExampleSet(), "");
   if (o.profile) return run_profile(o, config, source, device);
   const StepTimes times = bench_step(config, source, device, o.warmup, o.steps);

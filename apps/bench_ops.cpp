@@ -6,7 +6,7 @@
 #include "lib/base/parallel.h"
 #include "lib/bench/ops.h"
 #include "lib/config/names.h"
-#include "lib/train/trainer.h"
+#include "lib/model/device.h"
 
 namespace hax {
 namespace {
@@ -59,7 +59,7 @@ int run(const Options& o) {
   bench.sequences = sequences(o);
   bench.sizes = o.sizes;
   bench.sizes.sparse = sparse(o);
-  bench.device = choose_device(*value_of<DeviceKind>(o.device));
+  bench.device = choose_device(*value_of<DeviceKind>(o.device), "--device");
   const std::string dtype = !o.dtype.empty() ? o.dtype : bench.device.is_cuda() ? "bf16" : "fp32";
   bench.dtype = dtype == "bf16" ? at::kBFloat16 : at::kFloat;
   bench.timing = o.timing;

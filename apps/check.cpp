@@ -11,9 +11,9 @@
 #include "lib/config/load.h"
 #include "lib/config/names.h"
 #include "lib/data/dataset.h"
+#include "lib/model/device.h"
 #include "lib/model/precision.h"
 #include "lib/train/run_folder.h"
-#include "lib/train/trainer.h"
 
 namespace hax {
 namespace {
@@ -97,7 +97,7 @@ int run_check(const Options& options) {
   }
   Config config;
   std::optional<LoadedCheckpoint> loaded;
-  const at::Device device = choose_device(value_of<DeviceKind>(options.device).value());
+  const at::Device device = choose_device(value_of<DeviceKind>(options.device).value(), "--device");
   if (options.run.empty()) {
     config = load_config(options.configs, options.sets);
   } else {

@@ -7,7 +7,8 @@
 #include "lib/base/parallel.h"
 #include "lib/base/signals.h"
 #include "lib/config/names.h"
-#include "lib/train/trainer.h"
+#include "lib/model/device.h"
+#include "lib/train/run_folder.h"
 
 namespace hax {
 namespace {
@@ -29,7 +30,7 @@ int run_eval(const Options& options) {
   options.output.check();
   const int threads = options.threads > 0 ? static_cast<int>(options.threads) : hardware_threads();
   at::set_num_threads(threads);
-  const at::Device device = choose_device(value_of<DeviceKind>(options.device).value());
+  const at::Device device = choose_device(value_of<DeviceKind>(options.device).value(), "--device");
   const EvaluationSplit split(options.data, options.split, threads);
 
   // Refused before any model is evaluated.

@@ -14,10 +14,10 @@
 #include "lib/config/names.h"
 #include "lib/config/write.h"
 #include "lib/eval/run_table.h"
+#include "lib/model/device.h"
 #include "lib/train/collect_runs.h"
 #include "lib/train/stored_evaluation.h"
 #include "lib/train/train_step.h"
-#include "lib/train/trainer.h"
 
 namespace hax {
 namespace {
@@ -147,7 +147,7 @@ int run_table(const Options& o) {
   at::set_num_threads(threads);
   log::ProgressLine line;
   if (!o.data.empty()) {
-    const at::Device device = choose_device(value_of<DeviceKind>(o.device).value());
+    const at::Device device = choose_device(value_of<DeviceKind>(o.device).value(), "--device");
     const EvaluationSplit split(o.data, o.split, threads);
     for (auto& run : runs) {
       if (!counts(run, options.grouping) || run.valid_accuracy < 0.0) continue;

@@ -10,6 +10,7 @@
 #include "lib/base/log.h"
 #include "lib/base/signals.h"
 #include "lib/config/load.h"
+#include "lib/model/device.h"
 #include "lib/train/trainer.h"
 
 namespace hax {
@@ -33,7 +34,7 @@ int run_train(const Options& options) {
   Config config = goes_on && options.sets.empty() ? RunFolder::open(options.out).config()
                   : goes_on                       ? load_config({own}, options.sets)
                                                   : load_config(options.configs, options.sets);
-  const at::Device device = choose_device(config.train.device);
+  const at::Device device = choose_device(config.train.device, "train.device");
   const TrainingSources sources = open_training_sources(config);
   const RunFolder run = RunFolder::create_or_resume(options.out, config);
   if (const auto result = run.result(); result && result->status != "diverged") {

@@ -12,6 +12,7 @@
 #include "lib/base/log.h"
 #include "lib/base/signals.h"
 #include "lib/config/load.h"
+#include "lib/model/device.h"
 #include "lib/train/verify_resume.h"
 
 namespace hax {
@@ -60,7 +61,7 @@ int run_verify_resume(const Options& options) {
   Config config = load_config(options.configs, options.sets);
   if (options.steps > 0) config.train.steps = options.steps;
   config.train.warmup_steps = std::min(config.train.warmup_steps, config.train.steps);
-  const at::Device device = choose_device(config.train.device);
+  const at::Device device = choose_device(config.train.device, "train.device");
   const TrainingSources sources = open_training_sources(config);
   const std::string folder = make_scratch(options.folder);
   const bool temporary = options.folder.empty();

@@ -406,13 +406,4 @@ TrainOutcome train(const RunFolder& run, const ExampleSource& train, const Examp
   return Trainer(run, train, valid, device, hooks).loop();
 }
 
-at::Device choose_device(DeviceKind kind) {
-  const bool cuda = at::globalContext().hasCUDA();
-  if (kind == DeviceKind::cuda && !cuda) {
-    throw UsageError(
-        "train.device: cuda is asked for, and this machine or build has no CUDA device; use cpu or auto");
-  }
-  return cuda && kind != DeviceKind::cpu ? at::Device(at::kCUDA) : at::Device(at::kCPU);
-}
-
 }  // namespace hax

@@ -26,7 +26,4 @@ struct TrainHooks {
 TrainOutcome train(const RunFolder& run, const ExampleSource& train, const ExampleSource& valid,
                    at::Device device, const TrainHooks& hooks);
 
-// cpu, cuda, or what there is; UsageError when cuda is asked for and there is none.
-at::Device choose_device(DeviceKind kind);
-
 }  // namespace hax

@@ -9,55 +9,13 @@
 #include "tests/catch.h"
 #include "tests/e2e/process.h"
 #include "tests/e2e/program.h"
+#include "tests/e2e/small_run.h"
 
 namespace hax::test {
 namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
-
-constexpr const char* kConfig = R"(name: small
-task:
-  name: joint_recall
-  joint_recall: {n_context_min: 2, n_context_max: 2, n_key_min: 2, n_key_max: 2, n_value: 4}
-data: {seed: 3, train_examples: 200, valid_examples: 20, test_examples: 20}
-model:
-  d_model: 16
-  d_state: 4
-  n_heads: 2
-  sparse: {patterns: [lsh, key_selection], k: 4, hash_bits: 2}
-train: {steps: 1000000, batch_size: 8, lr: 5e-3, warmup_steps: 5, validate_every: 40, checkpoint_every: 10,
-        log_every: 5, threads: 1, device: cpu}
-)";
-
-struct Workspace {
-  TemporaryFolder folder;
-  std::string config = folder.path() + "/config.yaml", data = folder.path() + "/data",
-              run = folder.path() + "/run", said = folder.path() + "/said";
-  Workspace() {
-    spill(config, kConfig);
-    REQUIRE(run_hax({"gen-data", "--config", config, "--out", data}).status == 0);
-  }
-  std::vector<std::string> train(std::vector<std::string> more = {}, const std::string& out = "") const {
-    std::vector<std::string> words = {
-        "train", "--config", config, "--set", "data.path=" + data, "--out", out.empty() ? run : out};
-    words.insert(words.end(), more.begin(), more.end());
-    return words;
-  }
-  bool has_begun() const { return fs::exists(run + "/metrics.jsonl"); }
-};
-
-// Every file that must not differ.
-void check_equal_runs(const std::string& a, const std::string& b) {
-  for (const char* name :
-       {"/checkpoints/last.safetensors", "/checkpoints/best.safetensors", "/metrics.jsonl", "/config.yaml"}) {
-    CAPTURE(a, b, name);
-    CHECK(slurp(a + name) == slurp(b + name));
-  }
-  for (const auto& folder : {b, b + "/checkpoints"}) {
-    for (const auto& name : names_in(folder)) CHECK_FALSE(name.ends_with(".tmp"));
-  }
-}
 
 // Each costs a start of the program; the environment may ask for more.
 int number_of_kills() {
@@ -68,7 +26,7 @@ int number_of_kills() {
 }  // namespace
 
 TEST_CASE("killed again and again at random moments, training ends with the same bytes", "[e2e]") {
-  Workspace w;
+  SmallRun w;
   // Every step saves and most validate: most of the time is spent on what a kill could break.
   const std::vector<std::string> often = {
       "--set", "train.steps=40",         "--set", "train.checkpoint_every=1",
@@ -98,7 +56,7 @@ TEST_CASE("killed again and again at random moments, training ends with the same
 
 TEST_CASE("each signal saves the state and has its status, in training and in validation", "[e2e]") {
   const std::pair<int, int> signals[] = {{SIGINT, 130}, {SIGTERM, 143}, {SIGUSR1, 138}, {SIGHUP, 129}};
-  Workspace w;
+  SmallRun w;
   for (const bool validating : {false, true}) {
     for (const auto& [signal, status] : signals) {
       CAPTURE(signal, validating);
@@ -124,7 +82,7 @@ TEST_CASE("each signal saves the state and has its status, in training and in va
 }
 
 TEST_CASE("a second signal ends at once, and what is left goes on", "[e2e]") {
-  Workspace w;
+  SmallRun w;
   // A validation of one by one that is asked to stop ends between two examples; two signals leave it no time.
   Process process(w.train(), w.said);
   REQUIRE(Process::wait_until([&] { return fs::exists(w.run + "/checkpoints/last.safetensors"); }));
@@ -139,7 +97,7 @@ TEST_CASE("a second signal ends at once, and what is left goes on", "[e2e]") {
 }
 
 TEST_CASE("signals in data generation and evaluation leave nothing half-made", "[e2e]") {
-  Workspace w;
+  SmallRun w;
   const std::string big = w.folder.path() + "/big", table = w.folder.path() + "/table.csv";
   for (const auto& [signal, status] : {std::pair{SIGTERM, 143}, {SIGINT, 130}, {SIGUSR1, 138}}) {
     CAPTURE(signal);
@@ -166,7 +124,7 @@ TEST_CASE("signals in data generation and evaluation leave nothing half-made", "
 }
 
 TEST_CASE("--max-time saves and ends with a status of its own", "[e2e]") {
-  Workspace w;
+  SmallRun w;
   const auto stopped = run_hax(w.train({"--max-time", "2s"}));
   INFO(stopped.err);
   CHECK(stopped.status == 5);
@@ -184,7 +142,7 @@ TEST_CASE("--max-time saves and ends with a status of its own", "[e2e]") {
 }
 
 TEST_CASE("closed and broken stdout and stderr kill no run, and nothing said lands in a file", "[e2e]") {
-  Workspace w;
+  SmallRun w;
   const std::vector<std::string> twenty = {"--set", "train.steps=20"};
   REQUIRE(run_hax(w.train(twenty)).status == 0);
   const auto quoted = [&](const std::string& run) {
@@ -211,7 +169,7 @@ TEST_CASE("closed and broken stdout and stderr kill no run, and nothing said lan
 }
 
 TEST_CASE("verify-resume trains, compares and says what is equal", "[e2e]") {
-  Workspace w;
+  SmallRun w;
   const std::string runs = w.folder.path() + "/runs";
   const auto verified = run_hax({"verify-resume", "--config", w.config, "--set", "data.path=" + w.data,
                                  "--at", "13", "--steps", "25", "--keep", runs, "--json"});
@@ -236,7 +194,7 @@ TEST_CASE("verify-resume trains, compares and says what is equal", "[e2e]") {
 }
 
 TEST_CASE("a limit on the size of files is found before the first step", "[e2e]") {
-  Workspace w;
+  SmallRun w;
   Process process(w.train(), w.said, [] {
     const rlimit limit{20000, 20000};
     ::setrlimit(RLIMIT_FSIZE, &limit);
@@ -247,7 +205,7 @@ TEST_CASE("a limit on the size of files is found before the first step", "[e2e]"
 }
 
 TEST_CASE("a disk that is full, or fills up, is named, and the run goes on when there is room", "[e2e]") {
-  Workspace w;
+  SmallRun w;
   const std::string disk = w.folder.path() + "/disk", run = disk + "/run",
                     status = w.folder.path() + "/status";
   make_directories(disk);
@@ -281,7 +239,7 @@ TEST_CASE("a disk that is full, or fills up, is named, and the run goes on when 
 }
 
 TEST_CASE("a finished run without its checkpoints says how to get them back", "[e2e]") {
-  Workspace w;
+  SmallRun w;
   const std::vector<std::string> twenty = {"--set", "train.steps=20"};
   REQUIRE(run_hax(w.train(twenty)).status == 0);
   fs::remove_all(w.run + "/checkpoints");

@@ -7,6 +7,7 @@
 
 #include "lib/base/files.h"
 #include "lib/data/batches.h"
+#include "lib/model/device.h"
 #include "lib/train/divergence.h"
 #include "lib/train/kept_checkpoints.h"
 #include "lib/train/train_step.h"
@@ -30,7 +31,7 @@ TrainOutcome run_until(const std::string& path, const Config& config, int64_t st
   TrainHooks hooks;
   hooks.should_stop = [&](int64_t step) { return stop >= 0 && step == stop; };
   return train(RunFolder::create_or_resume(path, config), training, validation,
-               choose_device(config.train.device), hooks);
+               choose_device(config.train.device, "train.device"), hooks);
 }
 
 Json json_of(const std::string& path) { return Json::parse(read_file(path)); }
