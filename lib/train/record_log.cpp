@@ -51,6 +51,17 @@ bool is_record(const Json& json, std::string_view line) {
          step->get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX);
 }
 
+// 0, or why it cannot: errno's number.
+int write_all(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(fd, bytes.data(), bytes.size());
+    if (written == 0) return ENOSPC;
+    if (written < 0 && errno != EINTR) return errno;
+    if (written > 0) bytes.remove_prefix(static_cast<size_t>(written));
+  }
+  return 0;
+}
+
 }  // namespace
 
 int64_t Record::step() const { return json.at("step").get<int64_t>(); }
@@ -106,17 +117,13 @@ void RecordLog::append(const std::string& lines) const {
   const std::shared_ptr<const void> closing(nullptr, [fd](const void*) { ::close(fd); });
   struct stat before {};
   if (::fstat(fd, &before) != 0) throw RuntimeError("cannot read " + path_ + ": " + std::strerror(errno));
-  for (size_t done = 0; done < lines.size();) {
-    const ssize_t written = ::write(fd, lines.data() + done, lines.size() - done);
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) {
-      const int error = written < 0 ? errno : ENOSPC;
-      const bool undone = ::ftruncate(fd, before.st_size) == 0;
-      throw RuntimeError("cannot write " + path_ + ": " + std::strerror(error) +
-                         (undone ? "" : "; its last line is torn"));
-    }
-    done += static_cast<size_t>(written);
-  }
+  int error = write_all(fd, lines);
+  // What a network file system could not write may show only when a descriptor is closed.
+  if (const int closed = error == 0 ? ::close(::dup(fd)) : 0; closed != 0 && errno != EINTR) error = errno;
+  if (error == 0) return;
+  const bool undone = ::ftruncate(fd, before.st_size) == 0;
+  throw RuntimeError("cannot write " + path_ + ": " + std::strerror(error) +
+                     (undone ? "" : "; its last line is torn"));
 }
 
 void RecordLog::sync() const {
