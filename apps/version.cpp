@@ -18,7 +18,7 @@ std::string version_report(bool json) {
     nlohmann::ordered_json out = {{"version", HAX_VERSION},        {"commit", HAX_COMMIT},
                                   {"libtorch", TORCH_VERSION},     {"cuda_runtime", cuda.built_with},
                                   {"threads", hardware_threads()}, {"gpus", nlohmann::ordered_json::array()}};
-    if (fault) out["no_gpu"] = fault->what;
+    if (fault) out["gpu_fault"] = fault->what;
     for (const auto& gpu : cuda.driver.gpus)
       out["gpus"].push_back({{"name", gpu.name}, {"memory_gib", gpu.gibibytes}});
     return out.dump(2) + "\n";
@@ -33,7 +33,7 @@ std::string version_report(bool json) {
   out << "\nCPU threads " << hardware_threads() << '\n';
   for (const auto& gpu : cuda.driver.gpus)
     out << "GPU " << gpu.name << ", " << std::lround(gpu.gibibytes) << " GiB\n";
-  if (fault) out << "GPU none: " << fault->what << '\n';
+  if (fault) out << (cuda.driver.gpus.empty() ? "GPU none: " : "GPU unusable: ") << fault->what << '\n';
   return out.str();
 }
 

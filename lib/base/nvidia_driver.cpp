@@ -70,7 +70,8 @@ std::optional<CudaFault> cuda_fault(const CudaFacts& facts) {
   }
   if (!driver.error.empty()) {
     return CudaFault{"the NVIDIA driver does not start (" + driver.error + ")",
-                     "see whether nvidia-smi works; a driver that was updated starts with the machine", true};
+                     "see whether nvidia-smi works; after an update of the driver start the machine anew",
+                     true};
   }
   if (driver.gpus.empty()) {
     return facts.visible_devices
