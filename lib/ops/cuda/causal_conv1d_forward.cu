@@ -9,12 +9,13 @@ constexpr int kBlocks = 3;   // of a multiprocessor, as registers allow
 
 template <class T, int W, int V>
 __global__ void __launch_bounds__(kStrips* kLanes, kBlocks)
-    forward_kernel(Layout layout, int channels, int rows, Rows<const T> x, const float* __restrict__ weight,
+    forward_kernel(Layout layout, int channels, Rows<const T> x, const float* __restrict__ weight,
                    const float* __restrict__ bias, T* __restrict__ y) {
   constexpr int B = kBatch<W>;
-  const Strip<V> strip(layout, channels, rows, 0);
+  const Strip<V> strip(layout, channels, B, 0);
+  const Rows<T> out{y, channels};
   Walk<const T> from(x, strip);
-  Walk<T> to(Rows<T>{y, channels}, strip);
+  Walk<T> to(out, strip);
   const int64_t* position = layout.position + strip.begin;
   Window<W, V> window;
   window.load_before(from, strip);
@@ -47,7 +48,7 @@ __global__ void __launch_bounds__(kStrips* kLanes, kBlocks)
       to.at += to.stride;
     }
   }
-  store_zeros<T, V>(y + (strip.begin + strip.used) * channels + strip.c, channels, strip.own - strip.used);
+  store_zeros(out, strip);
 }
 
 }  // namespace
@@ -58,7 +59,7 @@ void conv_forward(const Layout& layout, const ConvShape& shape, Rows<const T> x,
   const Cut cut(layout, shape, kStrips, kBlocks * kMultiprocessors);
   const auto launch = [&](auto kernel, int channels_a_lane) {
     kernel<<<cut.grid(shape, channels_a_lane), kStrips * kLanes, 0, stream>>>(
-        layout, static_cast<int>(shape.channels), cut.rows, x, weight, bias, y);
+        layout, static_cast<int>(shape.channels), x, weight, bias, y);
   };
   const int vector = widest_vector<T>(shape.channels, {x});
   with_width(shape.width, [&](auto width) {
