@@ -5,7 +5,6 @@
 #pragma once
 
 #include <algorithm>
-#include <initializer_list>
 
 #include "lib/ops/cuda/causal_conv1d.h"
 #include "lib/ops/cuda/vectors.cuh"
@@ -146,18 +145,6 @@ __device__ __forceinline__ void store_zeros(Rows<T> to, const Strip<V>& strip) {
 }
 
 constexpr int kWidest = 4;  // channels of a lane
-
-// The most channels, at most kWidest, that every row may be cut into.
-template <class T>
-int widest_vector(int64_t channels, std::initializer_list<Rows<const T>> all) {
-  for (int V = kWidest; V > 1; V /= 2) {
-    bool fits = channels % V == 0;
-    for (const auto& rows : all)
-      fits &= rows.stride % V == 0 && reinterpret_cast<uintptr_t>(rows.data) % (V * sizeof(T)) == 0;
-    if (fits) return V;
-  }
-  return 1;
-}
 
 // The grid, with as many rows of blocks for all widths of vectors: strips are as long as keep a GPU busy at
 // once, up to kMostBatches.

@@ -213,11 +213,11 @@ void conv_backward(const Layout& layout, const ConvShape& shape, Rows<const T> x
                    const float* bias, const ConvUpstream<T>& upstream, Rows<T> dx, float* parts,
                    cudaStream_t stream) {
   const Cut cut = cut_of(layout, shape);
-  int vector = widest_vector<T>(shape.channels, {x, {dx.data, dx.stride}});
+  int vector = widest_vector<T>(kWidest, shape.channels, {x, {dx.data, dx.stride}});
   for (int s = 0; s < upstream.count; ++s) {
     const ConvSource<T>& source = upstream.source[s];
-    vector = std::min(
-        {vector, widest_vector<T>(source.begin, {source.rows}), widest_vector<T>(source.end, {source.rows})});
+    vector = std::min({vector, widest_vector<T>(kWidest, source.begin, {source.rows}),
+                       widest_vector<T>(kWidest, source.end, {source.rows})});
   }
   const auto launch = [&](auto kernel, int channels_a_lane) {
     kernel<<<cut.grid(shape, channels_a_lane), kThreads, 0, stream>>>(

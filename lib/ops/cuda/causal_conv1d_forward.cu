@@ -61,7 +61,7 @@ void conv_forward(const Layout& layout, const ConvShape& shape, Rows<const T> x,
     kernel<<<cut.grid(shape, channels_a_lane), kStrips * kLanes, 0, stream>>>(
         layout, static_cast<int>(shape.channels), x, weight, bias, y);
   };
-  const int vector = widest_vector<T>(shape.channels, {x});
+  const int vector = widest_vector<T>(kWidest, shape.channels, {x});
   with_width(shape.width, [&](auto width) {
     constexpr int W = decltype(width)::value;
     if (vector == 4)
