@@ -30,16 +30,19 @@ struct PatternPass {
   const ops::ScoreMlp& mlp;
   const ops::PackedLayout& layout;
   const Draws& draws;
-  at::Tensor R;         // undefined: still to be drawn
+  BranchDraws drawn;
   at::Tensor aux_loss;  // made on kRankingLane
-  int64_t share = 0;    // of the pattern that runs
+  // Of the pattern that runs.
+  size_t pattern = 0;
+  int64_t share = 0;
 
   bool paper() const { return config.mode == Statistics::paper; }
 
-  PatternRecord run(PatternKind kind, int64_t share_of_k) {
-    share = share_of_k;
+  PatternRecord run(size_t i) {
+    pattern = i;
+    share = config.sparse.share(i);
     PatternRecord record;
-    record.kind = kind;
+    record.kind = config.sparse.patterns[i];
     record.keys.empty_row = paper() ? ops::EmptyRow::uniform : ops::EmptyRow::zero;
     record.keys.memberships.push_back(membership(record));
     return record;
@@ -65,6 +68,7 @@ struct PatternPass {
   }
 
   ops::Membership lsh(PatternRecord& record) {
+    at::Tensor& R = drawn.hash_matrix;
     if (!R.defined()) R = draws.hash_matrix(layer, K.size(1), config.sparse.hash_bits);
     const auto decision = ops::lsh(K, Q, R, hash_function(config), share, layout);
     record.query_projection = decision.query_projection;
@@ -87,7 +91,8 @@ struct PatternPass {
 
   // The ranking loss; the MLP runs again, with gradient, at the sampled positions.
   void rank(PatternRecord& record) {
-    record.sampled = draws.sampled_positions(layer, share, layout);
+    record.sampled =
+        drawn.sampled.empty() ? draws.sampled_positions(layer, share, layout) : drawn.sampled[pattern];
     // `paper` takes its statistics in the activations' dtype, as the official code; `causal` in fp32 or
     // wider, and without padded queries.
     const auto wide = [](at::ScalarType type) { return at::promote_types(type, at::kFloat); };
@@ -104,23 +109,22 @@ struct PatternPass {
 
 BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at::Tensor& K,
                               const at::Tensor& Q, const at::Tensor& V, const ops::ScoreMlp& mlp,
-                              const ops::PackedLayout& layout, const Draws& draws, const at::Tensor& R) {
+                              const ops::PackedLayout& layout, const Draws& draws, const BranchDraws& drawn) {
   const SparseConfig& sparse = config.sparse;
   const at::Tensor keys = K.detach(), queries = Q.detach();
-  PatternPass pass{config, layer, keys, queries, mlp, layout, draws, R, {}};
+  PatternPass pass{config, layer, keys, queries, mlp, layout, draws, drawn, {}};
   BranchOutput out;
   ops::KeySet all;
   std::vector<std::unique_ptr<ops::Lane>> lanes;
   for (size_t i = 0; i < sparse.patterns.size(); ++i) {
-    const int64_t share = sparse.share(i);
-    if (share < 1) {
+    if (sparse.share(i) < 1) {
       throw std::invalid_argument("k = " + std::to_string(sparse.k) + " leaves no key for each of " +
                                   std::to_string(sparse.patterns.size()) + " patterns");
     }
     // The last pattern goes on where the attention follows.
     const bool last = i + 1 == sparse.patterns.size();
     if (!last) lanes.push_back(std::make_unique<ops::Lane>(kPatternLane, std::vector{keys, queries}));
-    out.records.push_back(pass.run(sparse.patterns[i], share));
+    out.records.push_back(pass.run(i));
     if (!last) lanes.back()->leave();
     const ops::KeySet& part = out.records.back().keys;
     all.empty_row = part.empty_row;
@@ -168,18 +172,32 @@ ops::ScoreMlp SparseBranch::score_mlp() const {
   return {*mlp_[0], *mlp_[1], *mlp_[2], *mlp_[3], *mlp_[4], *mlp_[5]};
 }
 
+std::vector<at::Tensor> SparseBranch::sampled_positions(const Draws& draws,
+                                                        const ops::PackedLayout& layout) const {
+  const SparseConfig& sparse = config_.sparse;
+  std::vector<at::Tensor> sampled(sparse.patterns.size());
+  for (size_t i = 0; i < sampled.size(); ++i) {
+    if (sparse.patterns[i] == PatternKind::key_selection && sparse.share(i) > 0)
+      sampled[i] = draws.sampled_positions(layer_, sparse.share(i), layout);
+  }
+  return sampled;
+}
+
 BranchOutput SparseBranch::forward(const at::Tensor& u, const at::Tensor& V, const ops::PackedLayout& layout,
                                    const Draws& draws, const std::function<void()>& beside) const {
-  // What hashes is drawn while the keys are projected.
+  // What hashes and what is ranked is drawn while the keys are projected.
+  BranchDraws drawn;
+  ops::Lane sampling(kRankingLane, {});
+  if (draws.training() && has(PatternKind::key_selection)) drawn.sampled = sampled_positions(draws, layout);
+  sampling.leave();
   ops::Lane drawing(kPatternLane, {});
-  const at::Tensor R = has(PatternKind::lsh)
-                           ? draws.hash_matrix(layer_, config_.d_qk(), config_.sparse.hash_bits)
-                           : at::Tensor();
+  if (has(PatternKind::lsh))
+    drawn.hash_matrix = draws.hash_matrix(layer_, config_.d_qk(), config_.sparse.hash_bits);
   drawing.leave();
   ops::Lane lane(kBranchLane, {u, V});
   const auto [K, Q] = project(u);
-  drawing.join({R});
-  BranchOutput out = branch_attention(config_, layer_, K, Q, V, score_mlp(), layout, draws, R);
+  drawing.join({drawn.hash_matrix});
+  BranchOutput out = branch_attention(config_, layer_, K, Q, V, score_mlp(), layout, draws, drawn);
   lane.leave();
   beside();
   lane.join({out.attended});

@@ -80,20 +80,4 @@ __device__ __forceinline__ void stage_numbers(uint32_t* numbers, int n, int room
   }
 }
 
-// How many of `numbers` come before position p with `own`, larger numbers first and earlier ones first among
-// equals; at least `enough` where there are as many. n: of the sequence; zeros behind it. All lanes of a warp
-// call it, with neighbouring p.
-__device__ __forceinline__ int place_in_order(const uint32_t* numbers, int n, int p, uint32_t own,
-                                              int enough) {
-  const int p0 = p - static_cast<int>(threadIdx.x) % 32, after = p0 + 32;
-  int place = 0;
-  for (int i = 0; i < p0 && __any_sync(0xffffffffu, place < enough); i += 32)
-    place += count_32(numbers + i, [&](uint32_t v) { return v >= own; });
-#pragma unroll
-  for (int i = 0; i < 32; ++i) place += p0 + i < p ? numbers[p0 + i] >= own : numbers[p0 + i] > own;
-  for (int i = after; i < n && __any_sync(0xffffffffu, place < enough); i += 32)
-    place += count_32(numbers + i, [&](uint32_t v) { return v > own; });
-  return place;
-}
-
 }  // namespace hax::ops::cuda

@@ -1,5 +1,6 @@
 // The best k of a growing sequence: by score for key selection, by noise for the ranking sample. Short
-// sequences compare all pairs; of long ones a warp each keeps the best so far.
+// sequences compare all pairs of scores, and look for the noise by its digits; of long ones a warp each keeps
+// the best so far.
 #include "lib/ops/cuda/convert.cuh"
 #include "lib/ops/cuda/key_selection.h"
 #include "lib/ops/cuda/order_by_pairs.cuh"
@@ -51,29 +52,67 @@ __global__ void __launch_bounds__(kPairThreads)
   if (p < n) evicted[begin + p] = by;
 }
 
-__global__ void __launch_bounds__(kPairThreads)
-    sample_by_pairs_kernel(Layout layout, int k, SampleKey key, bool fill_with_pad, int64_t padded_length,
-                           int64_t* __restrict__ sampled) {
-  extern __shared__ __align__(16) uint32_t numbers[];
-  const int64_t begin = layout.cu_seqlens[blockIdx.y];
-  const int n = static_cast<int>(layout.cu_seqlens[blockIdx.y + 1] - begin);
-  const int p = static_cast<int>(blockIdx.x) * kPairThreads + static_cast<int>(threadIdx.x);
-  if (static_cast<int>(blockIdx.x) * kPairThreads >= n) return;
-  int64_t* out = sampled + static_cast<int64_t>(blockIdx.y) * k;
+// ---- by digits
+
+constexpr int kSampleThreads = 256, kDigits = 256;  // a thread a digit: the highest 8 bits of a noise
+
+// A block a sequence: the digits of all noise are counted, and of the positions whose digit may be among the
+// best, little more than k, each compares itself with the others.
+__global__ void __launch_bounds__(kSampleThreads)
+    sample_by_digits_kernel(Layout layout, int k, SampleKey key, bool fill_with_pad, int64_t padded_length,
+                            int64_t* __restrict__ sampled) {
+  static_assert(kDigits == kSampleThreads);
+  extern __shared__ uint64_t candidates[];  // as many as the longest sequence has positions
+  __shared__ int of_digit[kDigits], of_warp[kDigits / 32], least, found;
+  const int64_t begin = layout.cu_seqlens[blockIdx.x];
+  const int n = static_cast<int>(layout.cu_seqlens[blockIdx.x + 1] - begin);
+  const int t = static_cast<int>(threadIdx.x), lane = t % 32, warp = t / 32;
   const uint2 seed = make_uint2(static_cast<uint32_t>(key.seed), static_cast<uint32_t>(key.seed >> 32));
   const auto step = static_cast<uint32_t>(*key.step);
-  const int room = (n + kPairThreads - 1) / kPairThreads * kPairThreads, shift = 32 - key.noise_bits;
-  for (int i = threadIdx.x; i < room / 4; i += kPairThreads) {
-    const uint4 w = philox(make_uint4(i, blockIdx.y, step, key.purpose_and_layer), seed);
-    const uint32_t each[4] = {w.x, w.y, w.z, w.w};
+  const uint32_t counted = 0xffffffffu << (32 - key.noise_bits);
+  // visit(noise, position) of this thread's positions.
+  const auto for_noise = [&](const auto& visit) {
+    for (int i = t; 4 * i < n; i += kSampleThreads) {
+      const uint4 w = philox(make_uint4(i, blockIdx.x, step, key.purpose_and_layer), seed);
+      const uint32_t each[4] = {w.x, w.y, w.z, w.w};
 #pragma unroll
-    for (int e = 0; e < 4; ++e) numbers[4 * i + e] = 4 * i + e < n ? each[e] >> shift : 0u;
-  }
+      for (int e = 0; e < 4; ++e) {
+        if (4 * i + e < n) visit(each[e] & counted, 4 * i + e);
+      }
+    }
+  };
+  of_digit[t] = 0;
+  if (t == 0) least = found = 0;
   __syncthreads();
-  const int place = place_in_order(numbers, n, p, numbers[p], k);
-  if (p < n && place < k) out[place] = p;
-  for (int slot = n + p; slot < k; slot += n)  // short of positions: the padded ones from n on
-    if (p < n) out[slot] = fill_with_pad && slot < padded_length ? slot : -1;
+  for_noise([&](uint32_t noise, int) { atomicAdd(&of_digit[noise >> 24], 1); });
+  __syncthreads();
+  const int own = of_digit[t];
+  int from_here = own;  // noise of this digit and of higher ones
+#pragma unroll
+  for (int apart = 1; apart < 32; apart *= 2) {
+    const int other = __shfl_down_sync(0xffffffffu, from_here, apart);
+    if (lane + apart < 32) from_here += other;
+  }
+  if (lane == 0) of_warp[warp] = from_here;
+  __syncthreads();
+#pragma unroll
+  for (int w = 1; w < kDigits / 32; ++w) from_here += w > warp ? of_warp[w] : 0;
+  if (from_here >= k && from_here - own < k) least = t;
+  __syncthreads();
+  for_noise([&](uint32_t noise, int position) {
+    if (static_cast<int>(noise >> 24) >= least) candidates[atomicAdd(&found, 1)] = ordered(noise, position);
+  });
+  __syncthreads();
+  int64_t* out = sampled + static_cast<int64_t>(blockIdx.x) * k;
+  for (int c = t; c < found; c += kSampleThreads) {
+    const uint64_t candidate = candidates[c];
+    int place = 0;
+#pragma unroll 8
+    for (int other = 0; other < found; ++other) place += candidates[other] > candidate;
+    if (place < k) out[place] = position_of(candidate);
+  }
+  for (int slot = n + t; slot < k; slot += kSampleThreads)  // short of positions: the padded ones from n on
+    out[slot] = fill_with_pad && slot < padded_length ? slot : -1;
 }
 
 // ---- by a warp
@@ -206,7 +245,8 @@ void cumulative_topk(const Layout& layout, int64_t k, const T* scores, int64_t* 
 void sample_positions(const Layout& layout, int64_t k, const SampleKey& key, bool fill_with_pad,
                       int64_t padded_length, int64_t* sampled, cudaStream_t stream) {
   if (layout.max_seqlen <= kPairsLongest) {
-    sample_by_pairs_kernel<<<pairs_grid(layout), kPairThreads, pairs_bytes(layout), stream>>>(
+    const auto room = static_cast<size_t>(layout.max_seqlen) * sizeof(uint64_t);
+    sample_by_digits_kernel<<<static_cast<unsigned>(layout.batch), kSampleThreads, room, stream>>>(
         layout, static_cast<int>(k), key, fill_with_pad, padded_length, sampled);
     check_launch("sample_positions", sequences_text(layout, k));
     return;
