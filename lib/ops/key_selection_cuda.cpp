@@ -14,7 +14,7 @@ Refusal query_summary_cuda_refusal(const at::Tensor& Q) {
 
 at::Tensor query_summary_causal_cuda(const at::Tensor& Q_in, const PackedLayout& layout) {
   const at::Tensor Q = as_rows(Q_in);
-  const at::Tensor summary = at::zeros(Q.sizes(), Q.options().dtype(at::kFloat));
+  const at::Tensor summary = at::empty(Q.sizes(), Q.options().dtype(at::kFloat));
   const at::Tensor work =
       at::empty({cuda::summary_scratch_floats(cuda_layout(layout), Q.size(1))}, summary.options());
   with_element_type(Q, [&](auto element) {
@@ -28,7 +28,7 @@ at::Tensor query_summary_causal_cuda(const at::Tensor& Q_in, const PackedLayout&
 
 at::Tensor query_summary_paper_cuda(const at::Tensor& Q_in, const PackedLayout& layout) {
   const at::Tensor Q = as_rows(Q_in);
-  const at::Tensor summary = at::zeros(Q.sizes(), Q.options());
+  const at::Tensor summary = at::empty(Q.sizes(), Q.options());
   with_element_type(Q, [&](auto element) {
     using T = decltype(element);
     cuda::query_summary_paper<T>(cuda_layout(layout), Q.size(1), layout.padded_length, device_rows<T>(Q),

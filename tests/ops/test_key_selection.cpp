@@ -203,6 +203,19 @@ TEST_CASE("Key selection on a GPU is that on the CPU", "[gpu]") {
   CHECK(bitwise_equal(without_pads({}), without_pads(there(pads) * 0)));
 }
 
+TEST_CASE("Query summaries on a GPU are zero behind the last sequence", "[gpu]") {
+  const at::Tensor Q = random_normal({300, 24}, 13, at::kFloat).to(at::kCUDA);
+  const auto exact = layout_of({70, 1, 129}, 310, at::kCUDA);
+  auto roomy = layout_of({70, 1, 129, 100}, 310, at::kCUDA);
+  roomy.cu_seqlens[4].fill_(200);
+  for (const auto& summary : {ops::query_summary_causal, ops::query_summary_paper}) {
+    const at::Tensor found = summary(Q, roomy, Path::automatic);
+    CHECK(bitwise_equal(found.slice(0, 0, 200).cpu(),
+                        summary(Q.slice(0, 0, 200), exact, Path::automatic).cpu()));
+    CHECK(found.slice(0, 200).eq(0).all().item<bool>());
+  }
+}
+
 double share_equal(const at::Tensor& a, const at::Tensor& b) {
   return a.cpu().eq(b.cpu()).to(at::kDouble).mean().item<double>();
 }

@@ -9,7 +9,7 @@
 
 namespace hax::ops::cuda {
 
-// d at most kSummaryWidest; summary (rows, d) contiguous. Nothing is written behind the last sequence.
+// d at most kSummaryWidest; summary (rows, d) contiguous.
 // `causal`: the running sum of Q in fp32 divided by its norm. scratch: summary_scratch_floats(...) floats.
 constexpr int64_t kSummaryWidest = 256;
 int64_t summary_scratch_floats(const Layout& layout, int64_t d);

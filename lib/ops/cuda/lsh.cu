@@ -57,7 +57,7 @@ __device__ __forceinline__ void padded_means(const Team& team, float (&mean)[Tea
                                              const Chunk& chunk, float padded_length, float* shared) {
 #pragma unroll
   for (int i = 0; i < Team::F; ++i) mean[i] = 0.0f;
-  team.add_chunks(mean, sums, 2 * d, d, fours, chunks_in(chunk.length));
+  team.add_chunks(mean, sums_of_block(sums, gridDim.x, 2 * d), 2 * d, d, fours, chunks_in(chunk.length));
   team.sum(mean, shared);
 #pragma unroll
   for (int i = 0; i < Team::F; ++i) mean[i] = rounded<T>(mean[i] / padded_length);
@@ -119,7 +119,8 @@ __global__ void __launch_bounds__(2 * Team::kThreads)
 #pragma unroll
       for (int i = 0; i < Team::F; ++i) sum[r][i] = x[r][i];
     }
-    team.add_chunks(entering, sums + side * d, 2 * d, d, fours, static_cast<int>(blockIdx.x));
+    team.add_chunks(entering, sums_of_block(sums, gridDim.x, 2 * d) + side * d, 2 * d, d, fours,
+                    static_cast<int>(blockIdx.x));
     team.running(sum, entering, partial[side]);
 #pragma unroll
     for (int r = 0; r < Team::kRows; ++r) {
@@ -131,7 +132,8 @@ __global__ void __launch_bounds__(2 * Team::kThreads)
     const auto length = static_cast<float>(shape.padded_length);
     float mean[Team::F], square[Team::F] = {};
     padded_means<W>(team, mean, sums + side * d, d, fours, chunk, length, partial[side]);
-    team.add_chunks(square, squares + side * d, 2 * d, d, fours, chunks_in(chunk.length));
+    team.add_chunks(square, sums_of_block(squares, gridDim.x, 2 * d) + side * d, 2 * d, d, fours,
+                    chunks_in(chunk.length));
     team.sum(square, partial[side] + Team::kShared);
 #pragma unroll
     for (int i = 0; i < Team::F; ++i) {
