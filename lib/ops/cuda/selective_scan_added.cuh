@@ -12,47 +12,25 @@ namespace hax::ops::cuda {
 // before. total: the sum of dt over those steps. source: u, or dy. added (chunks, channels, width), total
 // (chunks, channels).
 template <class T, int S, bool kBackward>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, S > 4            ? 4
+                                            : sizeof(T) == 2 ? 8
+                                                             : 5)
     added_kernel(ScanPlan plan, ScanInput<T> in, Rows<const T> source, float* __restrict__ added,
                  float* __restrict__ total) {
-  // Of two channels and a row: dt, and the weight dt u or dy of the row of B or C.
-  __shared__ __align__(16) float4 steps[kChunk * kChannels / 2];
-  __shared__ __align__(16) float weighed[kChunk * kLanes * S];
+  // Rows of one tile. Of two channels and a row: dt, and the weight dt u or dy of the row of B or C.
+  __shared__ __align__(16) float4 steps[kTile * kChannels / 2];
+  __shared__ __align__(16) float weighed[kTile * kLanes * S];
   const ChunkSpan span = chunk_span(plan.layout, blockIdx.x);
   const int begin = kBackward ? 0 : span.tail(), end = kBackward ? span.entered() : kChunk;
   if (begin >= end) return;
   const int first = blockIdx.y * kChannels;
-  {
-    const TilePairs<kTile, kChannels / 2> pairs(threadIdx.x);
-    const float2 bias = pairs.bias(in.dt_bias, first, plan.channels);
-    Pair<T> x[pairs.kCount], w[pairs.kCount];
-#pragma unroll 1
-    for (int row = 0; row < kChunk; row += kTile) {
-      pairs.load(x, in.delta, span.begin + row, begin - row, end - row, first, plan.channels, plan.paired);
-      pairs.load(w, source, span.begin + row, begin - row, end - row, first, plan.channels, plan.paired);
-#pragma unroll
-      for (int i = 0; i < pairs.kCount; ++i) {
-        const int t = row + pairs.t + i * pairs.kStep;
-        const float2 z = to_floats(x[i]), v = to_floats(w[i]);
-        // A row outside leaves the state as it is.
-        const bool real = t >= begin && t < end;
-        const float dt0 = real ? softplus_by_series(z.x + bias.x) : 0.0f,
-                    dt1 = real ? softplus_by_series(z.y + bias.y) : 0.0f;
-        steps[t * (kChannels / 2) + pairs.p] =
-            make_float4(dt0, kBackward ? v.x : dt0 * v.x, dt1, kBackward ? v.y : dt1 * v.y);
-      }
-    }
-    const TilePairs<kChunk, 2 * S> states(threadIdx.x);
-    Pair<T> rows[states.kCount];
-    states.load(rows, kBackward ? in.C : in.B, span.begin, begin, end, 0, plan.N, plan.paired);
-    states.store(weighed, rows);
-  }
+  const TilePairs<kTile, kChannels / 2> pairs(threadIdx.x);
+  const TilePairs<kTile, 2 * S> states(threadIdx.x);
   const PairLane own;
   const int channel = first + 2 * own.pair;
   float rate[2][S], h[2][S] = {}, sum[2] = {};
 #pragma unroll
   for (int m = 0; m < 2; ++m) load_rates(rate[m], in.A, plan, channel + m, own.q);
-  __syncthreads();
   const auto step = [&](int t) {
     float w[S];
     load(w, weighed + (t * kLanes + own.q) * S);
@@ -68,15 +46,44 @@ __global__ void __launch_bounds__(kThreads)
       }
     }
   };
-  if (kBackward) {
-    for (int t0 = (end - 1) / 4 * 4; t0 >= 0; t0 -= 4) {
+  const int first_tile = begin / kTile, tiles = (end - 1) / kTile + 1 - first_tile;
+#pragma unroll 1
+  for (int i = 0; i < tiles; ++i) {
+    const int row = (kBackward ? tiles - 1 - i : first_tile + i) * kTile;
+    const int from = max(begin - row, 0), to = min(end - row, kTile);
+    {
+      const float2 bias = pairs.bias(in.dt_bias, first, plan.channels);
+      Pair<T> x[pairs.kCount], w[pairs.kCount], rows[states.kCount];
+      pairs.load(x, in.delta, span.begin + row, from, to, first, plan.channels, plan.paired);
+      pairs.load(w, source, span.begin + row, from, to, first, plan.channels, plan.paired);
+      states.load(rows, kBackward ? in.C : in.B, span.begin + row, from, to, 0, plan.N, plan.paired);
+      if (i > 0) __syncthreads();
 #pragma unroll
-      for (int k = 3; k >= 0; --k) step(t0 + k);
+      for (int j = 0; j < pairs.kCount; ++j) {
+        const int t = pairs.t + j * pairs.kStep;
+        const float2 z = to_floats(x[j]), v = to_floats(w[j]);
+        // A row outside leaves the state as it is.
+        const bool real = t >= from && t < to;
+        const float dt0 = real ? softplus_by_series(z.x + bias.x) : 0.0f,
+                    dt1 = real ? softplus_by_series(z.y + bias.y) : 0.0f;
+        steps[t * (kChannels / 2) + pairs.p] =
+            make_float4(dt0, kBackward ? v.x : dt0 * v.x, dt1, kBackward ? v.y : dt1 * v.y);
+      }
+      states.store(weighed, rows);
     }
-  } else {
-    for (int t0 = begin / 4 * 4; t0 < kChunk; t0 += 4) {
+    __syncthreads();
+    if (kBackward) {
+#pragma unroll 1
+      for (int t0 = (to - 1) / 4 * 4; t0 >= 0; t0 -= 4) {
 #pragma unroll
-      for (int k = 0; k < 4; ++k) step(t0 + k);
+        for (int k = 3; k >= 0; --k) step(t0 + k);
+      }
+    } else {
+#pragma unroll 1
+      for (int t0 = from / 4 * 4; t0 < kTile; t0 += 4) {
+#pragma unroll
+        for (int k = 0; k < 4; ++k) step(t0 + k);
+      }
     }
   }
 #pragma unroll
@@ -89,12 +96,12 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-constexpr int kTogether = 32;  // loads that a thread has on their way
+constexpr int kTogether = 16;  // loads that a thread has on their way
 
 // One thread carries one state of a sequence from chunk to chunk: to the state that enters each of them
 // (states, of every second tile), or the gradient of the state that leaves it (of every chunk).
 template <bool kBackward>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 4)
     carry_kernel(ScanPlan plan, const float* __restrict__ A, const float* __restrict__ added,
                  const float* __restrict__ total, float* __restrict__ states) {
   const int64_t element = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x, all = plan.state_floats();
