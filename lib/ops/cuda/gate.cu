@@ -8,7 +8,6 @@ namespace hax::ops::cuda {
 namespace {
 
 static_assert(kGateWidest <= kWidestTeam);
-constexpr int64_t kMultiprocessors = 132;
 // Blocks of a multiprocessor, as registers allow.
 constexpr int kForwardBlocks = 4, kBackwardBlocks = 2;
 
@@ -104,7 +103,8 @@ __global__ void __launch_bounds__(kTeamThreads, kBackwardBlocks)
     float scale = 1.0f, pull = 0.0f;
     if (normed) {
       const float2 sums = team.sum(square, dot);
-      scale = rsqrtf(sums.x * mean_of + shape.eps);
+      // 1: finite for the zeros behind the last row, eps or not.
+      scale = rsqrtf(sums.x * mean_of + (row < rows ? shape.eps : 1.0f));
       pull = sums.y * mean_of * scale * scale * scale;
     }
     float dz[kHeld];
@@ -135,9 +135,7 @@ __global__ void __launch_bounds__(kTeamThreads, kBackwardBlocks)
   team.sum_of_teams(dE, shared, d, part + d);
 }
 
-int64_t blocks_of(const GateShape& shape, int at_once) {
-  return std::min<int64_t>(ceil_div(shape.rows, 8), at_once * kMultiprocessors);
-}
+int64_t blocks_of(const GateShape& shape, int at_once) { return team_blocks(shape.rows, shape.d, at_once); }
 
 std::string shape_text(const GateShape& shape) {
   return "rows " + std::to_string(shape.rows) + ", d " + std::to_string(shape.d);

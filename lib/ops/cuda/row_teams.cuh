@@ -107,14 +107,32 @@ struct Team {
   }
 };
 
-// Calls f with a team's Tag; d is at most kWidestTeam.
+// Lanes of a team that holds d features, at most kWidestTeam.
+constexpr int team_lanes(int64_t d) {
+  return d <= 64 ? 8 : d <= 128 ? 16 : d <= 256 ? 32 : d <= 1024 ? 128 : 256;
+}
+
+// Calls f with a team's Tag.
 template <int V, class F>
 void with_team(int64_t d, const F& f) {
-  if (d <= 64) return f(typename Team<8, V>::Tag());
-  if (d <= 128) return f(typename Team<16, V>::Tag());
-  if (d <= 256) return f(typename Team<32, V>::Tag());
-  if (d <= 1024) return f(typename Team<128, V>::Tag());
-  f(typename Team<256, V>::Tag());
+  switch (team_lanes(d)) {
+    case 8:
+      return f(typename Team<8, V>::Tag());
+    case 16:
+      return f(typename Team<16, V>::Tag());
+    case 32:
+      return f(typename Team<32, V>::Tag());
+    case 128:
+      return f(typename Team<128, V>::Tag());
+    default:
+      return f(typename Team<256, V>::Tag());
+  }
+}
+
+// Blocks that walk the rows, of which a multiprocessor holds up to at_once.
+inline int64_t team_blocks(int64_t rows, int64_t d, int at_once) {
+  constexpr int kMultiprocessors = 132;
+  return std::min<int64_t>(ceil_div(rows, kTeamThreads / team_lanes(d)), at_once * kMultiprocessors);
 }
 
 }  // namespace hax::ops::cuda
