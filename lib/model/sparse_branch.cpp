@@ -79,8 +79,14 @@ struct PatternPass {
   }
 
   ops::Membership key_selection(PatternRecord& record) {
-    record.summary = paper() ? ops::query_summary_paper(Q, layout) : ops::query_summary_causal(Q, layout);
-    record.scores = ops::key_scores(K, record.summary, mlp, layout);
+    if (paper()) {
+      record.summary = ops::query_summary_paper(Q, layout);
+      record.scores = ops::key_scores(K, record.summary, mlp, layout);
+    } else {
+      const auto made = ops::causal_scores(Q, K, mlp, layout);
+      record.summary = made.summary;
+      record.scores = made.scores;
+    }
     if (draws.training()) {
       ops::Lane ranking(kRankingLane, {K, Q, record.summary});
       rank(record);

@@ -40,6 +40,9 @@ at::Tensor gate_cuda(const GateInputs& in, const at::Tensor& weight, double eps)
 Refusal key_scores_cuda_refusal(const at::Tensor& K, const at::Tensor& summary, const ScoreMlp& mlp);
 at::Tensor key_scores_cuda(const at::Tensor& K, const at::Tensor& summary, const ScoreMlp& mlp,
                            const PackedLayout& layout);
+bool has_causal_scores_cuda(const at::Tensor& Q, const at::Tensor& K, const ScoreMlp& mlp);
+SummariesAndScores causal_scores_cuda(const at::Tensor& Q, const at::Tensor& K, const ScoreMlp& mlp,
+                                      const PackedLayout& layout);
 
 Refusal lsh_cuda_refusal(const at::Tensor& K, int64_t h, int64_t n_bins);
 LshMembership lsh_cuda(const at::Tensor& K, const at::Tensor& Q, const at::Tensor& R,

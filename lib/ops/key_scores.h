@@ -27,4 +27,11 @@ struct ScoreMlp {
 at::Tensor key_scores(const at::Tensor& K, const at::Tensor& summary, const ScoreMlp& mlp,
                       const PackedLayout& layout, Path path = Path::automatic);
 
+struct SummariesAndScores {
+  at::Tensor summary, scores;
+};
+// query_summary_causal of Q and the key_scores that follow from it; on a GPU and for bf16 keys by one kernel.
+SummariesAndScores causal_scores(const at::Tensor& Q, const at::Tensor& K, const ScoreMlp& mlp,
+                                 const PackedLayout& layout, Path path = Path::automatic);
+
 }  // namespace hax::ops
