@@ -1,6 +1,6 @@
 // Blocks of chunk_grid centre and hash the positions of a chunk: running sums begin with the sums of the
-// chunks before (chunk_sums.cuh), means and norms of whole sequences come from the sums of all chunks, and a
-// thread projects one key or query. Ranks are counted by a block a sequence, and where there are too many
+// chunks before (chunk_sums.cuh), means and norms of whole sequences come from the sums of all chunks, and two
+// threads project a key or query. Ranks are counted by a block a sequence, and where there are too many
 // bins by a warp a sequence, 32 positions at a time.
 #include "lib/ops/cuda/chunk_sums.cuh"
 #include "lib/ops/cuda/lsh.h"
@@ -8,29 +8,36 @@
 namespace hax::ops::cuda {
 namespace {
 
-constexpr int kTogether = 8;  // projections that a thread makes at once
+// Two threads project a key, groups of kTogether projections in turn.
+constexpr int kTogether = 4, kHalves = 2;
 
-// Columns of the matrix in shared memory: h, and zeros up to a multiple of kTogether.
-__host__ __device__ constexpr int padded_bits(int h) { return (h + kTogether - 1) / kTogether * kTogether; }
+// Columns of the matrix in shared memory: h, and zeros up to a multiple of what both threads make together.
+__host__ __device__ constexpr int padded_bits(int h) {
+  return (h + kHalves * kTogether - 1) / (kHalves * kTogether) * (kHalves * kTogether);
+}
+// Features in shared memory, with zeros up to a multiple of four.
+__host__ __device__ constexpr int padded_features(int d) { return (d + 3) / 4 * 4; }
 
-// The bin of x (d) by R (d, padded_bits(h)), 16-byte aligned; projections are rounded to T.
+// The bin of x (d) by R (d, padded_bits(h)), d a multiple of four, both 16-byte aligned; projections are
+// rounded to T. Lanes 2 i and 2 i + 1 call it with the same x, as halves 0 and 1, and both get the bin.
 template <class T>
-__device__ __forceinline__ int bin_of(const float* x, const float* R, int d, int h, bool sign) {
+__device__ __forceinline__ int bin_of(const float* x, const float* R, int d, int h, int half, bool sign) {
   const int columns = padded_bits(h);
   int bin = 0;
   float best = -INFINITY;
-  for (int b0 = 0; b0 < h; b0 += kTogether) {
+  for (int b0 = half * kTogether; b0 < h; b0 += kHalves * kTogether) {
     float projection[kTogether] = {};
 #pragma unroll 4
-    for (int k = 0; k < d; ++k) {
-      const float value = x[k];
+    for (int k = 0; k < d; k += 4) {
+      const float4 four = *reinterpret_cast<const float4*>(x + k);
+      const float values[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
-      for (int b = 0; b < kTogether; b += 4) {
-        const float4 r = *reinterpret_cast<const float4*>(R + k * columns + b0 + b);
-        projection[b] = fmaf(value, r.x, projection[b]);
-        projection[b + 1] = fmaf(value, r.y, projection[b + 1]);
-        projection[b + 2] = fmaf(value, r.z, projection[b + 2]);
-        projection[b + 3] = fmaf(value, r.w, projection[b + 3]);
+      for (int e = 0; e < 4; ++e) {
+        const float4 r = *reinterpret_cast<const float4*>(R + (k + e) * columns + b0);
+        projection[0] = fmaf(values[e], r.x, projection[0]);
+        projection[1] = fmaf(values[e], r.y, projection[1]);
+        projection[2] = fmaf(values[e], r.z, projection[2]);
+        projection[3] = fmaf(values[e], r.w, projection[3]);
       }
     }
 #pragma unroll
@@ -45,7 +52,10 @@ __device__ __forceinline__ int bin_of(const float* x, const float* R, int d, int
       }
     }
   }
-  return bin;
+  const int other = __shfl_xor_sync(0xffffffffu, bin, 1);
+  const float others_best = __shfl_xor_sync(0xffffffffu, best, 1);
+  if (sign) return bin | other;
+  return others_best > best || (others_best == best && other < bin) ? other : bin;
 }
 
 __device__ __forceinline__ int chunks_in(int length) { return (length + kChunk - 1) / kChunk; }
@@ -101,8 +111,8 @@ __global__ void __launch_bounds__(2 * Team::kThreads)
   extern __shared__ __align__(16) float dynamic[];
   __shared__ float partial[2][2 * Team::kShared];
   const int d = static_cast<int>(shape.d), h = static_cast<int>(shape.h), columns = padded_bits(h);
-  const int pitch = 2 * d + 1;
-  float *R = dynamic, *centred = R + d * columns;  // (d, columns), (kChunk, pitch)
+  const int wide = padded_features(d), pitch = 2 * wide + 4;
+  float *R = dynamic, *centred = R + wide * columns;  // (wide, columns), (kChunk, pitch)
   const Chunk chunk = chunk_of_block(layout);
   if (chunk.n <= 0) return;
   const int side = static_cast<int>(threadIdx.x) / Team::kThreads;
@@ -110,8 +120,8 @@ __global__ void __launch_bounds__(2 * Team::kThreads)
   float x[Team::kRows][Team::F];
   team.load(x, side_of(side, K, Q), chunk);
 #pragma unroll 2
-  for (int i = threadIdx.x; i < d * columns; i += 2 * Team::kThreads)
-    R[i] = i % columns < h ? rounded<W>(R_in[i / columns * h + i % columns]) : 0.0f;
+  for (int i = threadIdx.x; i < wide * columns; i += 2 * Team::kThreads)
+    R[i] = i < d * columns && i % columns < h ? rounded<W>(R_in[i / columns * h + i % columns]) : 0.0f;
   if (centring == HashCentring::running_mean) {
     float entering[Team::F] = {}, sum[Team::kRows][Team::F];
 #pragma unroll
@@ -124,9 +134,9 @@ __global__ void __launch_bounds__(2 * Team::kThreads)
     team.running(sum, entering, partial[side]);
 #pragma unroll
     for (int r = 0; r < Team::kRows; ++r) {
-      const auto count = static_cast<float>(chunk.position + team.row(r) + 1);
+      const float share = 1.0f / static_cast<float>(chunk.position + team.row(r) + 1);
 #pragma unroll
-      for (int i = 0; i < Team::F; ++i) x[r][i] -= sum[r][i] / count;
+      for (int i = 0; i < Team::F; ++i) x[r][i] = fmaf(-share, sum[r][i], x[r][i]);
     }
   } else if (centring == HashCentring::whole_sequence) {
     const auto length = static_cast<float>(shape.padded_length);
@@ -144,16 +154,18 @@ __global__ void __launch_bounds__(2 * Team::kThreads)
     }
   }
 #pragma unroll
-  for (int r = 0; r < Team::kRows; ++r) team.store(centred + team.row(r) * pitch + side * d, x[r], d, false);
+  for (int r = 0; r < Team::kRows; ++r)
+    team.store(centred + team.row(r) * pitch + side * wide, x[r], wide, true);
   __syncthreads();
-  if (threadIdx.x >= 2 * kChunk) return;  // a thread a key, then a thread a query
-  const int p = static_cast<int>(threadIdx.x) % kChunk, of = static_cast<int>(threadIdx.x) / kChunk;
-  if (p >= chunk.n) return;
-  (of == 0 ? key_bin : query_bin)[chunk.first + p] =
-      bin_of<W>(centred + p * pitch + of * d, R, d, h, shape.sign);
+  if (threadIdx.x >= 2 * kHalves * kChunk) return;
+  const int key = static_cast<int>(threadIdx.x) / kHalves, half = static_cast<int>(threadIdx.x) % kHalves;
+  const int p = key % kChunk, of = key / kChunk;  // the keys, then the queries
+  const int bin = bin_of<W>(centred + p * pitch + of * wide, R, wide, h, half, shape.sign);
+  if (p < chunk.n && half == 0) (of == 0 ? key_bin : query_bin)[chunk.first + p] = bin;
 }
 
 constexpr int kRankWarps = 32;      // of a block: tiles of 32 positions at a time
+constexpr int kBinsTogether = 4;    // that a warp adds up
 constexpr int64_t kFewBins = 1024;  // with counters for every tile
 
 // A block a sequence. In a tile the keys of a bin are where the ballots of all bits agree with it; keys of
@@ -167,11 +179,14 @@ __global__ void __launch_bounds__(kRankWarps * 32)
   int *own = counters + warp * pitch, *all = counters + kRankWarps * pitch;
   const int64_t begin = layout.cu_seqlens[blockIdx.x];
   const int n = static_cast<int>(layout.cu_seqlens[blockIdx.x + 1] - begin);
+  const auto load = [&](const int64_t* bin, int p) { return p < n ? static_cast<int>(bin[begin + p]) : 0; };
+  int next_key = load(key_bin, threadIdx.x), next_query = load(query_bin, threadIdx.x);
   for (int bin = threadIdx.x; bin < bins; bin += kRankWarps * 32) all[bin] = 0;
   for (int p = threadIdx.x; p - static_cast<int>(threadIdx.x) < n; p += kRankWarps * 32) {
     const bool real = p < n;
-    const int key = real ? static_cast<int>(key_bin[begin + p]) : 0;
-    const int query = real ? static_cast<int>(query_bin[begin + p]) : 0;
+    const int key = next_key, query = next_query;
+    next_key = load(key_bin, p + kRankWarps * 32);
+    next_query = load(query_bin, p + kRankWarps * 32);
     for (int bin = lane; bin < bins; bin += 32) own[bin] = 0;
     uint32_t same = __ballot_sync(0xffffffffu, real), wanted = same;
     for (int b = 0; b < bits; ++b) {
@@ -183,18 +198,30 @@ __global__ void __launch_bounds__(kRankWarps * 32)
     __syncwarp();
     if (real && before == 0) own[key] = __popc(same);
     __syncthreads();
-    for (int bin = warp; bin < bins; bin += kRankWarps) {
-      const int here = counters[lane * pitch + bin];
-      int through = here;
+    for (int first = warp; first < bins; first += kRankWarps * kBinsTogether) {
+      int here[kBinsTogether], through[kBinsTogether], earlier[kBinsTogether];
+#pragma unroll
+      for (int i = 0; i < kBinsTogether; ++i) {
+        const int bin = min(first + i * kRankWarps, bins);  // behind the last bin is nobody's counter
+        here[i] = through[i] = counters[lane * pitch + bin];
+        earlier[i] = all[bin];
+      }
 #pragma unroll
       for (int step = 1; step < 32; step *= 2) {
-        const int other = __shfl_up_sync(0xffffffffu, through, step);
-        if (lane >= step) through += other;
+#pragma unroll
+        for (int i = 0; i < kBinsTogether; ++i) {
+          const int other = __shfl_up_sync(0xffffffffu, through[i], step);
+          if (lane >= step) through[i] += other;
+        }
       }
-      const int earlier = all[bin];
-      counters[lane * pitch + bin] = earlier + through - here;
       __syncwarp();
-      if (lane == 31) all[bin] = earlier + through;
+#pragma unroll
+      for (int i = 0; i < kBinsTogether; ++i) {
+        const int bin = first + i * kRankWarps;
+        if (bin >= bins) continue;
+        counters[lane * pitch + bin] = earlier[i] + through[i] - here[i];
+        if (lane == 31) all[bin] = earlier[i] + through[i];
+      }
     }
     __syncthreads();
     if (!real) continue;
@@ -267,8 +294,9 @@ void lsh(const Layout& layout, const LshShape& shape, HashCentring centring, Row
       check_launch("lsh's squares", text);
     }
     const auto hash = whole ? hash_kernel<T, T, Team> : hash_kernel<T, float, Team>;
+    const size_t wide = padded_features(static_cast<int>(shape.d));
     const size_t bytes =
-        sizeof(float) * (kChunk * (2 * shape.d + 1) + shape.d * padded_bits(static_cast<int>(shape.h)));
+        sizeof(float) * (kChunk * (2 * wide + 4) + wide * padded_bits(static_cast<int>(shape.h)));
     if (bytes > 24 * 1024)  // with what is static
       cudaFuncSetAttribute(hash, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
     hash<<<chunk_grid(layout), 2 * Team::kThreads, bytes, stream>>>(
