@@ -23,33 +23,56 @@ __device__ __forceinline__ uint32_t position_of(uint64_t entry) {
 
 // ---- by pairs
 
+constexpr int kPairThreads = 256;
+constexpr int kSplit = 4;  // warps that share the comparisons of 32 positions
+constexpr int kPairGroups = kPairThreads / 32 / kSplit, kPairPositions = kPairGroups * 32;  // of a block
+
+// The k-th key that beats a key has it evicted, or keeps it from ever being chosen where it comes before.
 template <class T>
 __global__ void __launch_bounds__(kPairThreads)
     topk_by_pairs_kernel(Layout layout, int k, const T* __restrict__ scores, int64_t* __restrict__ evicted) {
-  extern __shared__ __align__(16) uint32_t numbers[];
+  extern __shared__ __align__(16) uint32_t numbers[];  // of the sequence; then which of them beat: masks
+  __shared__ int counts[kSplit][kPairPositions];
   const int64_t begin = layout.cu_seqlens[blockIdx.y];
   const int n = static_cast<int>(layout.cu_seqlens[blockIdx.y + 1] - begin);
-  const int p = static_cast<int>(blockIdx.x) * kPairThreads + static_cast<int>(threadIdx.x);
-  if (static_cast<int>(blockIdx.x) * kPairThreads >= n) return;
-  stage_numbers(numbers, n, (n + kPairThreads - 1) / kPairThreads * kPairThreads, 0u,
-                [&](int i) { return ordered_bits(to_float(scores[begin + i])); });
+  const int first = static_cast<int>(blockIdx.x) * kPairPositions;
+  if (first >= n) return;
+  const int words = (n + 31) / 32;
+  stage_numbers<kPairThreads>(numbers, n, 32 * words, 0u,
+                              [&](int i) { return ordered_bits(to_float(scores[begin + i])); });
   __syncthreads();
-  const uint32_t own = numbers[p];
-  const int p0 = p - static_cast<int>(threadIdx.x) % 32;
-  int left = k;  // keys that have yet to beat this one
-  for (int i = 0; i < p0 && __any_sync(0xffffffffu, left > 0); i += 32)
-    left -= count_32(numbers + i, [&](uint32_t v) { return v >= own; });
-  const uint32_t earlier = (1u << (p - p0)) - 1;
-  left -= __popc(mask_32(numbers + p0, [&](uint32_t v) { return v >= own; }) & earlier);
-  int by = left > 0 ? n : p;
-  for (int i = p0; i < n && __any_sync(0xffffffffu, left > 0); i += 32) {
-    uint32_t beat = mask_32(numbers + i, [&](uint32_t v) { return v > own; });
-    if (i == p0) beat &= ~earlier;
-    const int count = __popc(beat);
-    if (left > 0 && count >= left) by = i + nth_bit(beat, left);
-    left -= count;
+  const int lane = threadIdx.x % 32, part = threadIdx.x / 32 % kSplit, group = threadIdx.x / 32 / kSplit;
+  const int p0 = first + 32 * group, p = p0 + lane;
+  const int share = (words + kSplit - 1) / kSplit, from = part * share, to = min(from + share, words);
+  uint32_t* masks = numbers + 32 * words * (1 + group) + lane;  // 32 apart
+  int count = 0;
+  if (p0 < n) {
+    const uint32_t own = numbers[p];
+    for (int w = from; w < to; ++w) {
+      // Which of the 32 are earlier: those beat as equals.
+      const uint32_t earlier = 32 * w < p0 ? 0xffffffffu : 32 * w == p0 ? (1u << lane) - 1 : 0u;
+      uint32_t mask = 0;
+      if (32 * w <= p0) mask = mask_32(numbers + 32 * w, [&](uint32_t v) { return v >= own; }) & earlier;
+      if (32 * w >= p0) mask |= mask_32(numbers + 32 * w, [&](uint32_t v) { return v > own; }) & ~earlier;
+      masks[32 * w] = mask;
+      count += __popc(mask);
+    }
   }
-  if (p < n) evicted[begin + p] = by;
+  counts[part][32 * group + lane] = count;
+  __syncthreads();
+  if (p >= n) return;
+  int left = k, total = 0;  // keys of this part and of later ones that have yet to beat this one
+#pragma unroll
+  for (int q = 0; q < kSplit; ++q) {
+    const int others = counts[q][32 * group + lane];
+    if (q < part) left -= others;
+    total += others;
+  }
+  if (part == 0 && total < k) evicted[begin + p] = n;
+  if (left <= 0 || left > count) return;
+  int w = from;
+  for (; left > __popc(masks[32 * w]); ++w) left -= __popc(masks[32 * w]);
+  evicted[begin + p] = max(p, 32 * w + nth_bit(masks[32 * w], left));
 }
 
 // ---- by digits
@@ -230,8 +253,13 @@ template <class T>
 void cumulative_topk(const Layout& layout, int64_t k, const T* scores, int64_t* evicted,
                      cudaStream_t stream) {
   if (layout.max_seqlen <= kPairsLongest) {
-    topk_by_pairs_kernel<T><<<pairs_grid(layout), kPairThreads, pairs_bytes(layout), stream>>>(
-        layout, static_cast<int>(k), scores, evicted);
+    const dim3 grid(static_cast<unsigned>(ceil_div(layout.max_seqlen, kPairPositions)),
+                    static_cast<unsigned>(layout.batch));
+    const auto bytes =
+        static_cast<int>(sizeof(uint32_t) * 32 * ceil_div(layout.max_seqlen, 32)) * (1 + kPairGroups);
+    const auto kernel = topk_by_pairs_kernel<T>;
+    if (bytes > 40 * 1024) cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    kernel<<<grid, kPairThreads, bytes, stream>>>(layout, static_cast<int>(k), scores, evicted);
     check_launch("cumulative_topk", sequences_text(layout, k));
     return;
   }
