@@ -99,7 +99,7 @@ __global__ void __launch_bounds__(kThreads, S > 4            ? 4
 constexpr int kTogether = 16;  // loads that a thread has on their way
 
 // One thread carries one state of a sequence from chunk to chunk: to the state that enters each of them
-// (states, of every second tile), or the gradient of the state that leaves it (of every chunk).
+// (a kept one), or the gradient of the state that leaves it (of every chunk).
 template <bool kBackward>
 __global__ void __launch_bounds__(256, 4)
     carry_kernel(ScanPlan plan, const float* __restrict__ A, const float* __restrict__ added,
@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(256, 4)
       if (i0 + k >= steps) continue;
       const int64_t c = chunk(i0 + k);
       state = exp2_fast(rate * sum[k]) * state + addend[k];
-      states[(kBackward ? c - 1 : (c + 1) * (kChunk / kTile)) * all + element] = state;
+      states[(kBackward ? c - 1 : (c + 1) * (kChunk / kKept)) * all + element] = state;
     }
   }
 }

@@ -11,7 +11,10 @@
 
 namespace hax::ops::cuda {
 
-constexpr int kTile = 32;  // rows from one kept state to the next; two tiles are a chunk
+constexpr int kTile = 32;  // rows on chip together; two tiles are a chunk
+// Rows from one kept state to the next. Where it is twice as large, the backward pass takes as many steps
+// again to reach every second of its blocks, and half the states are written and read.
+constexpr int kKept = 8;
 constexpr int kThreads = 128;
 constexpr int kLanes = 4;          // of a channel
 constexpr int kChannels = 64;      // of a block whose lanes hold two channels each
@@ -209,6 +212,21 @@ __device__ __forceinline__ void store(float* to, const float (&from)[S]) {
   constexpr int V = S < 4 ? S : 4;
 #pragma unroll
   for (int i = 0; i < S; i += V) store_vector<V>(to + i, from + i);
+}
+
+// To global memory, of what is not read soon.
+template <int S>
+__device__ __forceinline__ void store_away(float* to, const float (&from)[S]) {
+  if constexpr (S == 1) {
+    __stcs(to, from[0]);
+  } else if constexpr (S == 2) {
+    __stcs(reinterpret_cast<float2*>(to), make_float2(from[0], from[1]));
+  } else {
+#pragma unroll
+    for (int i = 0; i < S; i += 4) {
+      __stcs(reinterpret_cast<float4*>(to + i), make_float4(from[i], from[i + 1], from[i + 2], from[i + 3]));
+    }
+  }
 }
 
 // The rates A log2(e) of a lane's states; 0 where there is none.

@@ -87,18 +87,35 @@ struct Carrier {
 template <bool kWhole>
 constexpr int kAhead = kWhole ? 16 : 8;
 
+// Where a lane leaves the states in front of every kKept-th row of a tile, of those rows that its block
+// walks, but the first.
+struct Kept {
+  float* to;
+  int stride;      // from one kept row to the next
+  int offset;      // of row 0 behind the second row that the block walks
+  unsigned inner;  // rows behind the first
+
+  template <int S>
+  __device__ __forceinline__ void keep(int t, const float (&h)[S]) const {
+    if (static_cast<unsigned>(t + offset) >= inner) return;
+    store_away(to + static_cast<int64_t>(t / kKept) * stride, h);
+  }
+};
+
 // The outputs of rows [t0, t0 + kAhead) of a tile, from the state h in front of them, which becomes that
 // behind. c: the channel, q: the lane's part of its states. first_rows: bit t is set where row t starts a
 // sequence.
 template <bool kWhole, class T, int S>
 __device__ __forceinline__ void walk_rows(OutputTile<T, S>& tile, int t0, float (&h)[S],
-                                          const float (&rate)[S], float D, int c, int q,
-                                          uint32_t first_rows) {
+                                          const float (&rate)[S], float D, int c, int q, uint32_t first_rows,
+                                          const Kept& kept) {
   constexpr int kRows = kAhead<kWhole>;
+  static_assert(kRows % kKept == 0);
   float sums[kRows / kLanes][kLanes];
 #pragma unroll
   for (int k = 0; k < kRows; ++k) {
     const int t = t0 + k;
+    if (k % kKept == 0) kept.keep(t, h);
     float b[S], weights[S];
     load(b, tile.B + (t * kLanes + q) * S);
     load(weights, tile.C + (t * kLanes + q) * S);
@@ -130,8 +147,8 @@ __device__ __forceinline__ void clear_unused_rows(const ScanPlan& plan, T* y) {
 }
 
 // kWhole: block y walks sequence y; otherwise chunk y. One half of the threads walks a tile while the other
-// half, in the same order of tiles, takes the one before away and brings the next. The state at the beginning
-// of every tile but a block's first is left in `states` (tiles, channels, width).
+// half, in the same order of tiles, takes the one before away and brings the next. The state in front of
+// every kKept-th row is left in `states` (rows / kKept, channels, width), but not where a block begins.
 template <class T, int S, bool kWhole>
 __global__ void __launch_bounds__(2 * kThreads, kWhole ? 1 : 3)
     output_kernel(ScanPlan plan, ScanInput<T> in, float* __restrict__ states, T* __restrict__ y) {
@@ -150,7 +167,7 @@ __global__ void __launch_bounds__(2 * kThreads, kWhole ? 1 : 3)
     const ChunkSpan span = chunk_span(plan.layout, blockIdx.y);
     walk = {span.begin, span.begin + span.used, span.starts};
     if (there && span.entered() > 0) {
-      const int64_t slot = static_cast<int64_t>(blockIdx.y) * (kChunk / kTile) * plan.channels + first + c;
+      const int64_t slot = static_cast<int64_t>(blockIdx.y) * (kChunk / kKept) * plan.channels + first + c;
       load(h, states + slot * plan.width() + q * S);
     }
   }
@@ -174,16 +191,16 @@ __global__ void __launch_bounds__(2 * kThreads, kWhole ? 1 : 3)
     float rate[S];
     load_rates(rate, in.A, plan, first + c, q);
     const float D = there ? in.D[first + c] : 0.0f;
+    const unsigned inner = there ? static_cast<unsigned>(walk.end - walk.begin - 1) : 0;
     __syncthreads();
     for (int64_t tile = first_tile; tile <= last_tile; ++tile) {
-      if (tile > first_tile && there) {
-        store(states + (tile * plan.channels + first + c) * plan.width() + q * S, h);
-      }
+      Kept kept{states + (tile * (kTile / kKept) * plan.channels + first + c) * plan.width() + q * S,
+                plan.channels * plan.width(), static_cast<int>(tile * kTile - walk.begin) - 1, inner};
       const uint32_t first_rows = static_cast<uint32_t>(walk.starts >> (tile - first_tile) * kTile);
       const int to = walk.to(tile);
 #pragma unroll 1
       for (int t0 = walk.from(tile) / kRows * kRows; t0 < to; t0 += kRows) {
-        walk_rows<kWhole>(tiles[tile % 2], t0, h, rate, D, c, q, first_rows);
+        walk_rows<kWhole>(tiles[tile % 2], t0, h, rate, D, c, q, first_rows, kept);
       }
       __syncthreads();
     }
@@ -194,7 +211,7 @@ __global__ void __launch_bounds__(2 * kThreads, kWhole ? 1 : 3)
 
 int64_t scan_state_floats(const Layout& layout, const ScanShape& shape) {
   const ScanPlan plan = scan_plan(layout, shape);
-  return plan.chunks * (kChunk / kTile) * plan.state_floats();
+  return plan.chunks * (kChunk / kKept) * plan.state_floats();
 }
 
 int64_t scan_forward_scratch_bytes(const Layout& layout, const ScanShape& shape) {

@@ -1,5 +1,5 @@
-// A chunk's gradients. Its two tiles are walked from the last to the first: forward once, keeping the state
-// every few steps, and then back, recomputing the steps between.
+// A chunk's gradients. Its two tiles are walked from the last to the first, a few steps at a time: forward,
+// from the last kept state in front of them, and then back.
 #pragma once
 
 #include "lib/ops/cuda/channel_products.cuh"
@@ -7,7 +7,8 @@
 
 namespace hax::ops::cuda {
 
-constexpr int kBlock = 4;  // steps from one state kept on chip to the next; one for each lane of a channel
+constexpr int kBlock = 4;  // steps that are on chip together; one for each lane of a channel
+static_assert(kKept % kBlock == 0 && kTile % kKept == 0);
 constexpr int kPairs = kChannels / 2;
 constexpr int kWarps = kThreads / 32;
 
@@ -17,9 +18,9 @@ struct GradientTiles {
   float4 steps[kTile * kPairs];  // of two channels: dt, dt u, dt, dt u
   float B[kTile * kWidth], C[kTile * kWidth];
   float restarts[kTile];
-  // First the states in front of a block, two channels of each thread. When a warp has loaded its own, it
-  // leaves there dB and dC (half, step, kind, n) summed over the eight channels of each of its halves.
-  float kept[kTile / kBlock][kWarps][2 * kBlock * 2 * kWidth];
+  // What a warp leaves of a block's steps: dB and dC (half, step, kind, n) summed over the eight channels of
+  // each of its halves.
+  float keys[kTile / kBlock][kWarps][2 * kBlock * 2 * kWidth];
   Pair<T> u[kTile * kPairs];      // then du
   Pair<T> delta[kTile * kPairs];  // then ddelta
   Pair<T> dy[kTile * kPairs];
@@ -28,7 +29,7 @@ struct GradientTiles {
 template <class T>
 struct GradientOutput {
   Rows<const T> dy;
-  const float *states, *dstates;  // at the beginning of tiles, and at the end of chunks
+  const float *states, *dstates;  // the kept ones, and their gradients at the end of chunks
   T *du, *ddelta;
   float* keys;        // (blocks, rows, 2, width): dB and dC, summed over a block's channels; rows in use only
   float* by_channel;  // (chunks, N + 2, channels): dA, dD and ddt_bias of the chunk
@@ -77,11 +78,11 @@ __device__ __forceinline__ void sum_keys(const GradientTiles<T, S>& tiles, float
 #pragma unroll
     for (int part = 0; part < 2 * kWarps; ++part) {
       float of_part[4];
-      load(of_part, &tiles.kept[t / kBlock][part / 2][(part % 2 * kBlock + t % kBlock) * kRow + value]);
+      load(of_part, &tiles.keys[t / kBlock][part / 2][(part % 2 * kBlock + t % kBlock) * kRow + value]);
 #pragma unroll
       for (int k = 0; k < 4; ++k) sum[k] += of_part[k];
     }
-    store(keys + i, sum);
+    __stcg(reinterpret_cast<float4*>(keys + i), make_float4(sum[0], sum[1], sum[2], sum[3]));
   }
 }
 
@@ -117,20 +118,25 @@ __global__ void __launch_bounds__(kThreads, S <= 4 ? 3 : 1)
       continue;
     }
     const uint32_t starts = static_cast<uint32_t>(span.starts >> (half * kTile));
-    float h[2][S] = {};
+    // The state in front of row t, of which none enters a sequence.
+    const auto load_state = [&](float(&to)[2][S], int t) {
+      const float* from = out.states + ((row + t) / kKept * plan.channels + channel) * kWidth + q * S;
 #pragma unroll
-    for (int m = 0; m < 2; ++m) {
-      const int64_t slot =
-          (static_cast<int64_t>(blockIdx.x) * (kChunk / kTile) + half) * plan.channels + channel + m;
-      if (there[m] && !(starts & 1)) load(h[m], out.states + slot * kWidth + q * S);
-    }
+      for (int m = 0; m < 2; ++m) {
+#pragma unroll
+        for (int s = 0; s < S; ++s) to[m][s] = 0.0f;
+        if (there[m] && !(starts >> t & 1)) load(to[m], from + m * kWidth);
+      }
+    };
+    int kept = (used - 1) / kKept * kKept;
+    float next[2][S];
+    load_state(next, kept);
     load_tile(tiles, plan, in, out.dy, row, used, starts, first);
     __syncthreads();
 
-    // From the state in front of step t to the one behind it; `decay` receives the step's decays, 0 at a
-    // start.
-    const auto advance = [&](const float(&from)[2][S], float(&to)[2][S], float(&decay)[2][S], int t,
-                             float none) {
+    // Step t's decays, 0 at a sequence's start; what they leave of the state in front, h, which becomes that
+    // behind.
+    const auto advance = [&](float(&h)[2][S], float(&decay)[2][S], float(&left)[2][S], int t, float none) {
       float b[S];
       load(b, tiles.B + (t * kLanes + q) * S);
       const float4 step = tiles.steps[t * kPairs + own.pair];
@@ -140,110 +146,121 @@ __global__ void __launch_bounds__(kThreads, S <= 4 ? 3 : 1)
 #pragma unroll
         for (int s = 0; s < S; ++s) {
           decay[m][s] = exp2_fast(dt[m] * rate[m][s] + none);
-          to[m][s] = decay[m][s] * from[m][s] + scale[m] * b[s];
+          left[m][s] = decay[m][s] * h[m][s];
+          h[m][s] = left[m][s] + scale[m] * b[s];
         }
       }
     };
-    const int lane = threadIdx.x % 32;
-#pragma unroll 1
-    for (int block = 0; block < kTile / kBlock; ++block) {
+    // Column half * 4 + k of the products is step k of the half's channels: they lie along the contracted
+    // dimension, and rows are states, of both halves. (Where those differ, the products are not used.)
+    const auto add_step = [&](float(&sums)[kProducts][4], const float(&of)[2][S], int k, float w0, float w1) {
+      const float weights[2] = {q == k ? w0 : 0.0f, q == k ? w1 : 0.0f};
 #pragma unroll
-      for (int m = 0; m < 2; ++m) store(tiles.kept[block][own.warp] + (m * 32 + lane) * S, h[m]);
-      if (block + 1 == kTile / kBlock) break;
-      float decay[2][S], none[kBlock];
-      load(none, tiles.restarts + block * kBlock);
-#pragma unroll
-      for (int k = 0; k < kBlock; ++k) advance(h, h, decay, block * kBlock + k, none[k]);
-    }
-#pragma unroll 1
-    for (int block = kTile / kBlock - 1; block >= 0; --block) {
-      const int t0 = block * kBlock;
-      float* kept = tiles.kept[block][own.warp];
-      float behind[kBlock + 1][2][S], decay[kBlock][2][S];  // behind[k]: the state in front of step k
-#pragma unroll
-      for (int m = 0; m < 2; ++m) load(behind[0][m], kept + (m * 32 + lane) * S);
-      float none[kBlock];
-      load(none, tiles.restarts + t0);
-#pragma unroll
-      for (int k = 0; k < kBlock; ++k) advance(behind[k], behind[k + 1], decay[k], t0 + k, none[k]);
-      float of_decay[2][kBlock], of_input[2][kBlock];
-      float dB[kProducts][4] = {}, dC[kProducts][4] = {};
-#pragma unroll
-      for (int k = kBlock - 1; k >= 0; --k) {
-        const int t = t0 + k;
-        float b[S], c[S];
-        load(b, tiles.B + (t * kLanes + q) * S);
-        load(c, tiles.C + (t * kLanes + q) * S);
-        const float4 step = tiles.steps[t * kPairs + own.pair];
-        const float2 both = to_floats(tiles.dy[t * kPairs + own.pair]);
-        const float dt[2] = {step.x, step.z}, up[2] = {both.x, both.y};
-#pragma unroll
-        for (int m = 0; m < 2; ++m) {
-#pragma unroll
-          for (int s = 0; s < S; ++s) g[m][s] += up[m] * c[s];
-        }
-        // Column half * 4 + k of the products is step k of the half's channels: they lie along the contracted
-        // dimension, and rows are states, of both halves. (Where those differ, the products are not used.)
-        const float into[2] = {q == k ? step.y : 0.0f, q == k ? step.w : 0.0f};
-        const float from[2] = {q == k ? up[0] : 0.0f, q == k ? up[1] : 0.0f};
-#pragma unroll
-        for (int i = 0; i < kProducts; ++i) {
-          const int s = 2 * i;
-          const auto& h1 = behind[k + 1];
-          if constexpr (S > 1) {
-            add_product<T>(dB[i], {g[0][s], g[0][s + 1], g[1][s], g[1][s + 1]}, into);
-            add_product<T>(dC[i], {h1[0][s], h1[0][s + 1], h1[1][s], h1[1][s + 1]}, from);
-          } else {
-            add_product<T>(dB[i], {g[0][s], 0.0f, g[1][s], 0.0f}, into);
-            add_product<T>(dC[i], {h1[0][s], 0.0f, h1[1][s], 0.0f}, from);
-          }
-        }
-#pragma unroll
-        for (int m = 0; m < 2; ++m) {
-          float rates = 0.0f, input = 0.0f;
-#pragma unroll
-          for (int s = 0; s < S; ++s) {
-            input += g[m][s] * b[s];
-            g[m][s] *= decay[k][m][s];
-            const float exponent = g[m][s] * behind[k][m][s];  // gradient of dt A
-            rates += exponent * rate[m][s];
-            dA[m][s] += exponent * dt[m];
-          }
-          of_decay[m][k] = rates;
-          of_input[m][k] = input;
-        }
+      for (int i = 0; i < kProducts; ++i) {
+        const int s = 2 * i;
+        if constexpr (S > 1)
+          add_product<T>(sums[i], {of[0][s], of[0][s + 1], of[1][s], of[1][s + 1]}, weights);
+        else
+          add_product<T>(sums[i], {of[0][s], 0.0f, of[1][s], 0.0f}, weights);
       }
-      // Lane q: step q of the four.
-      const int at = (t0 + q) * kPairs + own.pair;
-      const float4 step = tiles.steps[at];
-      const float2 u = to_floats(tiles.u[at]), up = to_floats(tiles.dy[at]), x = to_floats(tiles.delta[at]);
-      float du[2], ddelta[2];
+    };
+    const int lane = threadIdx.x % 32;
+    // Columns 2 (lane % 4) and the next one are steps of half lane % 4 / 2.
+    const auto leave = [&](float* keys, const float(&sums)[kProducts][4]) {
+      if (lane % 4 / 2 != own.half) return;
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        float values[S];
+#pragma unroll
+        for (int s = 0; s < S; ++s) values[s] = sums[s / 2][s % 2 * 2 + j];
+        store(keys + (own.half * kBlock + lane % 2 * 2 + j) * 2 * kWidth + q * S, values);
+      }
+    };
+#pragma unroll 1
+    for (int end = (used + kBlock - 1) / kBlock * kBlock; end > 0; end = kept, kept -= kKept) {
+      float entering[2][S];
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
-        const float input = sum_of_lanes<4>(of_input[m], q), rates = sum_of_lanes<4>(of_decay[m], q);
-        const float own_u = m ? u.y : u.x, own_up = m ? up.y : up.x;
-        ddelta[m] = (rates * (1.0f / kLog2E) + own_u * input) * sigmoid((m ? x.y : x.x) + bias[m]);
-        du[m] = (m ? step.z : step.x) * input + D[m] * own_up;
-        dbias[m] += ddelta[m];
-        dD[m] += own_up * own_u;
+#pragma unroll
+        for (int s = 0; s < S; ++s) entering[m][s] = next[m][s];
       }
-      tiles.u[at] = to_pair<T>(du[0], du[1]);
-      tiles.delta[at] = to_pair<T>(ddelta[0], ddelta[1]);
-      // Columns 2 (lane % 4) and the next one are steps of half lane % 4 / 2.
-      __syncwarp();
-      if (lane % 4 / 2 == own.half) {
+      if (kept > 0) load_state(next, kept - kKept);
+#pragma unroll 1
+      for (int t0 = end - kBlock; t0 >= kept; t0 -= kBlock) {
+        float h[2][S], decay[kBlock][2][S], left[kBlock][2][S];
 #pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          float* to = kept + (own.half * kBlock + lane % 2 * 2 + j) * 2 * kWidth + q * S;
-          float to_B[S], to_C[S];
+        for (int m = 0; m < 2; ++m) {
 #pragma unroll
-          for (int s = 0; s < S; ++s) {
-            to_B[s] = dB[s / 2][s % 2 * 2 + j];
-            to_C[s] = dC[s / 2][s % 2 * 2 + j];
-          }
-          store(to, to_B);
-          store(to + kWidth, to_C);
+          for (int s = 0; s < S; ++s) h[m][s] = entering[m][s];
         }
+        float none[kBlock];
+#pragma unroll 1
+        for (int t = kept; t < t0; t += kBlock) {
+          load(none, tiles.restarts + t);
+#pragma unroll
+          for (int k = 0; k < kBlock; ++k) advance(h, decay[k], left[k], t + k, none[k]);
+        }
+        float* keys = tiles.keys[t0 / kBlock][own.warp];
+        load(none, tiles.restarts + t0);
+        {
+          float dC[kProducts][4] = {};
+#pragma unroll
+          for (int k = 0; k < kBlock; ++k) {
+            advance(h, decay[k], left[k], t0 + k, none[k]);
+            const float2 up = to_floats(tiles.dy[(t0 + k) * kPairs + own.pair]);
+            add_step(dC, h, k, up.x, up.y);
+          }
+          leave(keys + kWidth, dC);
+        }
+        float of_decay[2][kBlock], of_input[2][kBlock];
+        float dB[kProducts][4] = {};
+#pragma unroll
+        for (int k = kBlock - 1; k >= 0; --k) {
+          const int t = t0 + k;
+          float b[S], c[S];
+          load(b, tiles.B + (t * kLanes + q) * S);
+          load(c, tiles.C + (t * kLanes + q) * S);
+          const float4 step = tiles.steps[t * kPairs + own.pair];
+          const float2 both = to_floats(tiles.dy[t * kPairs + own.pair]);
+          const float dt[2] = {step.x, step.z}, up[2] = {both.x, both.y};
+#pragma unroll
+          for (int m = 0; m < 2; ++m) {
+#pragma unroll
+            for (int s = 0; s < S; ++s) g[m][s] += up[m] * c[s];
+          }
+          add_step(dB, g, k, step.y, step.w);
+#pragma unroll
+          for (int m = 0; m < 2; ++m) {
+            float rates = 0.0f, input = 0.0f;
+#pragma unroll
+            for (int s = 0; s < S; ++s) {
+              input += g[m][s] * b[s];
+              const float exponent = g[m][s] * left[k][m][s];  // gradient of dt A
+              rates += exponent * rate[m][s];
+              dA[m][s] += exponent * dt[m];
+              g[m][s] *= decay[k][m][s];
+            }
+            of_decay[m][k] = rates;
+            of_input[m][k] = input;
+          }
+        }
+        leave(keys, dB);
+        // Lane q: step q of the four.
+        const int at = (t0 + q) * kPairs + own.pair;
+        const float4 step = tiles.steps[at];
+        const float2 u = to_floats(tiles.u[at]), up = to_floats(tiles.dy[at]), x = to_floats(tiles.delta[at]);
+        float du[2], ddelta[2];
+#pragma unroll
+        for (int m = 0; m < 2; ++m) {
+          const float input = sum_of_lanes<4>(of_input[m], q), rates = sum_of_lanes<4>(of_decay[m], q);
+          const float own_u = m ? u.y : u.x, own_up = m ? up.y : up.x;
+          ddelta[m] = (rates * (1.0f / kLog2E) + own_u * input) * sigmoid((m ? x.y : x.x) + bias[m]);
+          du[m] = (m ? step.z : step.x) * input + D[m] * own_up;
+          dbias[m] += ddelta[m];
+          dD[m] += own_up * own_u;
+        }
+        tiles.u[at] = to_pair<T>(du[0], du[1]);
+        tiles.delta[at] = to_pair<T>(ddelta[0], ddelta[1]);
       }
     }
     __syncthreads();
