@@ -30,7 +30,7 @@ struct PatternPass {
   const ops::ScoreMlp& mlp;
   const ops::PackedLayout& layout;
   const Draws& draws;
-  BranchDraws drawn;
+  MadeAhead ahead;
   at::Tensor aux_loss;  // made on kRankingLane
   // Of the pattern that runs.
   size_t pattern = 0;
@@ -68,9 +68,10 @@ struct PatternPass {
   }
 
   ops::Membership lsh(PatternRecord& record) {
-    at::Tensor& R = drawn.hash_matrix;
+    at::Tensor& R = ahead.hash_matrix;
     if (!R.defined()) R = draws.hash_matrix(layer, K.size(1), config.sparse.hash_bits);
-    const auto decision = ops::lsh(K, Q, R, hash_function(config), share, layout);
+    const auto decision =
+        ops::lsh(K, Q, R, hash_function(config), share, layout, ops::Path::automatic, ahead.sums);
     record.query_projection = decision.query_projection;
     record.key_projection = decision.key_projection;
     record.query_bin = decision.membership.query_bin;
@@ -83,7 +84,7 @@ struct PatternPass {
       record.summary = ops::query_summary_paper(Q, layout);
       record.scores = ops::key_scores(K, record.summary, mlp, layout);
     } else {
-      const auto made = ops::causal_scores(Q, K, mlp, layout);
+      const auto made = ops::causal_scores(Q, K, mlp, layout, ops::Path::automatic, ahead.sums);
       record.summary = made.summary;
       record.scores = made.scores;
     }
@@ -98,7 +99,7 @@ struct PatternPass {
   // The ranking loss; the MLP runs again, with gradient, at the sampled positions.
   void rank(PatternRecord& record) {
     record.sampled =
-        drawn.sampled.empty() ? draws.sampled_positions(layer, share, layout) : drawn.sampled[pattern];
+        ahead.sampled.empty() ? draws.sampled_positions(layer, share, layout) : ahead.sampled[pattern];
     // `paper` takes its statistics in the activations' dtype, as the official code; `causal` in fp32 or
     // wider, and without padded queries.
     const auto wide = [](at::ScalarType type) { return at::promote_types(type, at::kFloat); };
@@ -115,10 +116,10 @@ struct PatternPass {
 
 BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at::Tensor& K,
                               const at::Tensor& Q, const at::Tensor& V, const ops::ScoreMlp& mlp,
-                              const ops::PackedLayout& layout, const Draws& draws, const BranchDraws& drawn) {
+                              const ops::PackedLayout& layout, const Draws& draws, const MadeAhead& ahead) {
   const SparseConfig& sparse = config.sparse;
   const at::Tensor keys = K.detach(), queries = Q.detach();
-  PatternPass pass{config, layer, keys, queries, mlp, layout, draws, drawn, {}};
+  PatternPass pass{config, layer, keys, queries, mlp, layout, draws, ahead, {}};
   BranchOutput out;
   ops::KeySet all;
   std::vector<std::unique_ptr<ops::Lane>> lanes;
@@ -129,7 +130,8 @@ BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at
     }
     // The last pattern goes on where the attention follows.
     const bool last = i + 1 == sparse.patterns.size();
-    if (!last) lanes.push_back(std::make_unique<ops::Lane>(kPatternLane, std::vector{keys, queries}));
+    if (!last)
+      lanes.push_back(std::make_unique<ops::Lane>(kPatternLane, std::vector{keys, queries, ahead.sums}));
     out.records.push_back(pass.run(i));
     if (!last) lanes.back()->leave();
     const ops::KeySet& part = out.records.back().keys;
@@ -168,9 +170,9 @@ bool SparseBranch::has(PatternKind kind) const {
   return std::find(patterns.begin(), patterns.end(), kind) != patterns.end();
 }
 
-ops::KeysQueries SparseBranch::project(const at::Tensor& u) const {
+ops::KeysQueries SparseBranch::project(const at::Tensor& u, const ops::PackedLayout* layout) const {
   return ops::keys_queries(ops::linear(u, xx_proj_->to(u.scalar_type())),
-                           1 / std::sqrt(static_cast<double>(config_.d_qk())));
+                           1 / std::sqrt(static_cast<double>(config_.d_qk())), layout);
 }
 
 ops::ScoreMlp SparseBranch::score_mlp() const {
@@ -192,18 +194,19 @@ std::vector<at::Tensor> SparseBranch::sampled_positions(const Draws& draws,
 BranchOutput SparseBranch::forward(const at::Tensor& u, const at::Tensor& V, const ops::PackedLayout& layout,
                                    const Draws& draws, const std::function<void()>& beside) const {
   // What hashes and what is ranked is drawn while the keys are projected.
-  BranchDraws drawn;
+  MadeAhead ahead;
   ops::Lane sampling(kRankingLane, {});
-  if (draws.training() && has(PatternKind::key_selection)) drawn.sampled = sampled_positions(draws, layout);
+  if (draws.training() && has(PatternKind::key_selection)) ahead.sampled = sampled_positions(draws, layout);
   sampling.leave();
   ops::Lane drawing(kPatternLane, {});
   if (has(PatternKind::lsh))
-    drawn.hash_matrix = draws.hash_matrix(layer_, config_.d_qk(), config_.sparse.hash_bits);
+    ahead.hash_matrix = draws.hash_matrix(layer_, config_.d_qk(), config_.sparse.hash_bits);
   drawing.leave();
   ops::Lane lane(kBranchLane, {u, V});
-  const auto [K, Q] = project(u);
-  drawing.join({drawn.hash_matrix});
-  BranchOutput out = branch_attention(config_, layer_, K, Q, V, score_mlp(), layout, draws, drawn);
+  const auto keys = project(u, &layout);
+  ahead.sums = keys.sums;
+  drawing.join({ahead.hash_matrix});
+  BranchOutput out = branch_attention(config_, layer_, keys.K, keys.Q, V, score_mlp(), layout, draws, ahead);
   lane.leave();
   beside();
   lane.join({out.attended});
@@ -225,8 +228,8 @@ std::unique_ptr<BranchState> SparseBranch::initial_state(const Draws& draws, at:
 }
 
 at::Tensor SparseBranch::step(const at::Tensor& u, BranchState& state) const {
-  const auto [K, Q] = project(u);
-  return state.attend(K, Q, u) * E_->to(u.scalar_type());
+  const auto keys = project(u);
+  return state.attend(keys.K, keys.Q, u) * E_->to(u.scalar_type());
 }
 
 }  // namespace hax

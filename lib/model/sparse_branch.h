@@ -39,19 +39,20 @@ struct BranchOutput {
   std::vector<PatternRecord> records;
 };
 
-// What the patterns draw, where it was asked for beforehand; the rest is drawn when it is needed.
-struct BranchDraws {
+// What the patterns draw and read, where it was made beforehand; the rest is made when it is needed.
+struct MadeAhead {
   at::Tensor hash_matrix;
   std::vector<at::Tensor> sampled;  // of each pattern; undefined but for key_selection while training
+  at::Tensor sums;                  // ops::KeysQueries
 };
 
 // The branch from K (scaled), Q (T, d_qk) and V (T, d_inner) on: everything but W_xx and E, which
-// stays undefined. `mlp` is read by key_selection alone. drawn: of `draws`. Throws std::invalid_argument
-// when a pattern's share of k is 0.
+// stays undefined. `mlp` is read by key_selection alone. ahead: of `draws`, K and Q. Throws
+// std::invalid_argument when a pattern's share of k is 0.
 BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at::Tensor& K,
                               const at::Tensor& Q, const at::Tensor& V, const ops::ScoreMlp& mlp,
                               const ops::PackedLayout& layout, const Draws& draws,
-                              const BranchDraws& drawn = {});
+                              const MadeAhead& ahead = {});
 
 // What the names of the score MLP's parameters begin with, behind the mixer's prefix. The ranking loss alone
 // trains them.
@@ -76,8 +77,8 @@ class SparseBranch {
 
  private:
   bool has(PatternKind kind) const;
-  ops::KeysQueries project(const at::Tensor& u) const;
-  // Of each pattern (BranchDraws).
+  ops::KeysQueries project(const at::Tensor& u, const ops::PackedLayout* layout = nullptr) const;
+  // Of each pattern (MadeAhead).
   std::vector<at::Tensor> sampled_positions(const Draws& draws, const ops::PackedLayout& layout) const;
   ops::ScoreMlp score_mlp() const;  // empty without key_selection
 

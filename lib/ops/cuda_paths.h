@@ -42,11 +42,12 @@ at::Tensor key_scores_cuda(const at::Tensor& K, const at::Tensor& summary, const
                            const PackedLayout& layout);
 bool has_causal_scores_cuda(const at::Tensor& Q, const at::Tensor& K, const ScoreMlp& mlp);
 SummariesAndScores causal_scores_cuda(const at::Tensor& Q, const at::Tensor& K, const ScoreMlp& mlp,
-                                      const PackedLayout& layout);
+                                      const PackedLayout& layout, const at::Tensor& sums);
 
 Refusal lsh_cuda_refusal(const at::Tensor& K, int64_t h, int64_t n_bins);
 LshMembership lsh_cuda(const at::Tensor& K, const at::Tensor& Q, const at::Tensor& R,
-                       const HashFunction& hash, int64_t width, const PackedLayout& layout);
+                       const HashFunction& hash, int64_t width, const PackedLayout& layout,
+                       const at::Tensor& sums);
 
 Refusal query_summary_cuda_refusal(const at::Tensor& Q);
 at::Tensor query_summary_causal_cuda(const at::Tensor& Q, const PackedLayout& layout);
@@ -70,7 +71,7 @@ at::Tensor embedding_cuda(const at::Tensor& weight, const at::Tensor& tokens, co
 CrossEntropy cross_entropy_cuda(const at::Tensor& logits, const at::Tensor& target, bool rounds);
 
 bool has_keys_queries_cuda(const at::Tensor& rows);
-KeysQueries keys_queries_cuda(const at::Tensor& rows, double scale);
+KeysQueries keys_queries_cuda(const at::Tensor& rows, double scale, const PackedLayout* layout);
 
 // Of fp32 and bf16, one cast to the other.
 bool has_pieces_cuda(const at::Tensor& x);

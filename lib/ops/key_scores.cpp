@@ -17,11 +17,12 @@ at::Tensor key_scores(const at::Tensor& K, const at::Tensor& summary, const Scor
 }
 
 SummariesAndScores causal_scores(const at::Tensor& Q, const at::Tensor& K, const ScoreMlp& mlp,
-                                 const PackedLayout& layout, Path path) {
+                                 const PackedLayout& layout, Path path,
+                                 [[maybe_unused]] const at::Tensor& sums) {
 #ifdef HAX_CUDA
   if (path == Path::automatic && has_causal_scores_cuda(Q, K, mlp)) {
     const at::NoGradGuard no_grad;
-    return causal_scores_cuda(Q, K, mlp, layout);
+    return causal_scores_cuda(Q, K, mlp, layout, sums);
   }
 #endif
   const at::Tensor summary = query_summary_causal(Q, layout, path);

@@ -116,16 +116,17 @@ bool has_causal_scores_cuda(const at::Tensor& Q, const at::Tensor& K, const Scor
 }
 
 SummariesAndScores causal_scores_cuda(const at::Tensor& Q_in, const at::Tensor& K_in, const ScoreMlp& mlp,
-                                      const PackedLayout& layout) {
+                                      const PackedLayout& layout, const at::Tensor& sums) {
   const at::Tensor Q = as_rows(Q_in), K = as_rows(K_in);
   const auto floats = Q.options().dtype(at::kFloat);
   const at::Tensor summary = at::empty(Q.sizes(), floats);
   const at::Tensor scores = at::empty({K.size(0)}, mlp.w1.options());
   const at::Tensor work = at::empty({cuda::summary_scratch_floats(cuda_layout(layout), Q.size(1))}, floats);
   with_score_weights(mlp, [&]<class W>(const cuda::ScoreWeights<W>& weights) {
-    cuda::causal_scores<W>(cuda_layout(layout), K.size(1), device_rows<__nv_bfloat16>(Q),
-                           device_rows<__nv_bfloat16>(K), weights, mutable_device_data<float>(summary),
-                           mutable_device_data<W>(scores), mutable_device_data<float>(work), cuda_stream());
+    cuda::causal_scores<W>(
+        cuda_layout(layout), K.size(1), device_rows<__nv_bfloat16>(Q), device_rows<__nv_bfloat16>(K), weights,
+        sums.defined() ? device_data<float>(sums) : nullptr, mutable_device_data<float>(summary),
+        mutable_device_data<W>(scores), mutable_device_data<float>(work), cuda_stream());
   });
   return {summary, scores};
 }

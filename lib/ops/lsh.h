@@ -34,9 +34,10 @@ struct LshDecision {
   LshMembership membership;
   at::Tensor query_projection, key_projection;
 };
-// K, Q (T, d), R (d, h); h <= 30 for signs.
+// K, Q (T, d), R (d, h); h <= 30 for signs. sums: of keys_queries, where they made K and Q.
 LshDecision lsh(const at::Tensor& K, const at::Tensor& Q, const at::Tensor& R, const HashFunction& hash,
-                int64_t width, const PackedLayout& layout, Path path = Path::automatic);
+                int64_t width, const PackedLayout& layout, Path path = Path::automatic,
+                const at::Tensor& sums = {});
 
 // Ranks and counts from bins in [0, n_bins).
 LshMembership lsh_membership(const at::Tensor& query_bin, const at::Tensor& key_bin, int64_t n_bins,

@@ -13,8 +13,8 @@ constexpr int kTeams = 2, kThreads = 256;
 template <int D, class W>
 __global__ void __launch_bounds__(kThreads, D <= 64 ? 3 : 2)
     causal_scores_kernel(Layout layout, int chunks, Features<bf16> Q, Rows<const bf16> K, bool whole_keys,
-                         const float* __restrict__ sums, ScoreWeights<W> weights, bool whole_matrices,
-                         float* __restrict__ summary, W* __restrict__ scores) {
+                         const float* __restrict__ sums, int pitch, ScoreWeights<W> weights,
+                         bool whole_matrices, float* __restrict__ summary, W* __restrict__ scores) {
   constexpr int d = D / 2, kPitch = d + 8;
   using Team = ChunkTeam<(d <= 16 ? 4 : d / 4), 1>;
   static_assert(kTeams * Team::kThreads == kThreads && Team::kThreads / 32 * 16 == kChunk);
@@ -46,7 +46,8 @@ __global__ void __launch_bounds__(kThreads, D <= 64 ? 3 : 2)
     }
   }
   float x[Team::kRows][Team::F];
-  summarise(x, team, Q, chunk, sums_of_block(sums, chunks, d), /*fours=*/true, index, partial[side]);
+  summarise(x, team, Q, chunk, sums_of_block(sums, chunks, pitch), pitch, /*fours=*/true, index,
+            partial[side]);
 #pragma unroll
   for (int r = 0; r < Team::kRows; ++r) {
     if (team.row(r) < chunk.n) team.store(summary + (chunk.first + team.row(r)) * d, x[r], d, true);
@@ -73,14 +74,17 @@ __global__ void __launch_bounds__(kThreads, D <= 64 ? 3 : 2)
 
 template <int D, class W>
 void launch(const Layout& layout, Rows<const bf16> Q, Rows<const bf16> K, const ScoreWeights<W>& weights,
-            float* summary, W* scores, float* scratch, cudaStream_t stream) {
+            const float* sums, float* summary, W* scores, float* scratch, cudaStream_t stream) {
   const Features<bf16> queries = features_of(Q, D / 2);
-  with_chunk_team<kSummaryWidest>(D / 2, [&](auto team) {
-    using Team = typename decltype(team)::Type;
-    chunk_sums_kernel<bf16, Team>
-        <<<chunk_grid(layout), Team::kThreads, 0, stream>>>(layout, queries, queries, scratch);
-  });
-  check_launch("causal_scores' sums", "d " + std::to_string(D / 2));
+  const int pitch = sums ? D : D / 2;
+  sums = sums ? sums + D / 2 : nullptr;  // those of K come first
+  if (!sums) {
+    with_chunk_team<kSummaryWidest>(D / 2, [&](auto team) {
+      using Team = typename decltype(team)::Type;
+      chunk_sums_kernel<bf16, Team>
+          <<<chunk_grid(layout), Team::kThreads, 0, stream>>>(layout, queries, queries, scratch);
+    });
+  }
   constexpr int kBytes = sizeof(ScoreTiles<D>);
   const auto kernel = causal_scores_kernel<D, W>;
   if (kBytes > 24 * 1024)  // with what is static
@@ -88,25 +92,26 @@ void launch(const Layout& layout, Rows<const bf16> Q, Rows<const bf16> K, const 
   const auto chunks = static_cast<int>(chunks_of(layout));
   const dim3 grid(static_cast<unsigned>(ceil_div(chunks, kTeams)), static_cast<unsigned>(layout.batch));
   kernel<<<grid, kThreads, kBytes, stream>>>(layout, chunks, queries, K, at_multiple_of(2, K.data, K.stride),
-                                             scratch, weights, has_whole_matrices(weights), summary, scores);
+                                             sums ? sums : scratch, pitch, weights,
+                                             has_whole_matrices(weights), summary, scores);
 }
 
 }  // namespace
 
 template <class W>
 void causal_scores(const Layout& layout, int64_t d, Rows<const bf16> Q, Rows<const bf16> K,
-                   const ScoreWeights<W>& weights, float* summary, W* scores, float* scratch,
-                   cudaStream_t stream) {
-  if (d == 8) launch<16>(layout, Q, K, weights, summary, scores, scratch, stream);
-  if (d == 16) launch<32>(layout, Q, K, weights, summary, scores, scratch, stream);
-  if (d == 32) launch<64>(layout, Q, K, weights, summary, scores, scratch, stream);
-  if (d == 64) launch<128>(layout, Q, K, weights, summary, scores, scratch, stream);
+                   const ScoreWeights<W>& weights, const float* sums, float* summary, W* scores,
+                   float* scratch, cudaStream_t stream) {
+  if (d == 8) launch<16>(layout, Q, K, weights, sums, summary, scores, scratch, stream);
+  if (d == 16) launch<32>(layout, Q, K, weights, sums, summary, scores, scratch, stream);
+  if (d == 32) launch<64>(layout, Q, K, weights, sums, summary, scores, scratch, stream);
+  if (d == 64) launch<128>(layout, Q, K, weights, sums, summary, scores, scratch, stream);
   check_launch("causal_scores", "sequences " + std::to_string(layout.batch) + ", d " + std::to_string(d));
 }
 
 #define HAX_INSTANTIATE(W)                                                                   \
   template void causal_scores<W>(const Layout&, int64_t, Rows<const bf16>, Rows<const bf16>, \
-                                 const ScoreWeights<W>&, float*, W*, float*, cudaStream_t);
+                                 const ScoreWeights<W>&, const float*, float*, W*, float*, cudaStream_t);
 HAX_INSTANTIATE(float)
 HAX_INSTANTIATE(bf16)
 #undef HAX_INSTANTIATE

@@ -33,12 +33,13 @@ template <class S, class W>
 void key_scores(const Layout& layout, int64_t d, Rows<const __nv_bfloat16> K, Rows<const S> summary,
                 const ScoreWeights<W>& weights, W* scores, cudaStream_t stream);
 
-// query_summary_causal and the key_scores of its summaries; d as there. summary (rows, d) 16-byte aligned.
-// scratch: summary_scratch_floats(...) floats, 16-byte aligned.
+// query_summary_causal and the key_scores of its summaries; d as there. sums: of split_keys_queries
+// (keys_queries.h) for K and Q, or null. summary (rows, d) 16-byte aligned. scratch:
+// summary_scratch_floats(...) floats, 16-byte aligned.
 template <class W>
 void causal_scores(const Layout& layout, int64_t d, Rows<const __nv_bfloat16> Q, Rows<const __nv_bfloat16> K,
-                   const ScoreWeights<W>& weights, float* summary, W* scores, float* scratch,
-                   cudaStream_t stream);
+                   const ScoreWeights<W>& weights, const float* sums, float* summary, W* scores,
+                   float* scratch, cudaStream_t stream);
 
 // evicted (rows); k at most kTopkMost. One warp a sequence: time grows with the number of keys ever chosen.
 constexpr int64_t kTopkMost = 256;

@@ -1,6 +1,6 @@
 // Blocks of chunk_grid centre and hash the positions of a chunk: running sums begin with the sums of the
-// chunks before (chunk_sums.cuh), means and norms of whole sequences come from the sums of all chunks, and two
-// threads project a key or query. Ranks are counted by a block a sequence, and where there are too many
+// chunks before (chunk_sums.cuh), means and norms of whole sequences come from the sums of all chunks, and
+// two threads project a key or query. Ranks are counted by a block a sequence, and where there are too many
 // bins by a warp a sequence, 32 positions at a time.
 #include "lib/ops/cuda/chunk_sums.cuh"
 #include "lib/ops/cuda/lsh.h"
@@ -272,21 +272,22 @@ int64_t lsh_scratch_floats(const Layout& layout, const LshShape& shape) {
 
 template <class T>
 void lsh(const Layout& layout, const LshShape& shape, HashCentring centring, Rows<const T> K, Rows<const T> Q,
-         const float* R, int64_t* query_bin, int64_t* key_bin, int64_t* rank, int64_t* count, float* scratch,
-         cudaStream_t stream) {
+         const float* R, const float* sums, int64_t* query_bin, int64_t* key_bin, int64_t* rank,
+         int64_t* count, float* scratch, cudaStream_t stream) {
   const auto batch = static_cast<unsigned>(layout.batch);
   const std::string text = "sequences " + std::to_string(layout.batch) + ", d " + std::to_string(shape.d) +
                            ", h " + std::to_string(shape.h);
-  float *sums = scratch, *squares = sums + layout.batch * chunks_of(layout) * 2 * shape.d;
+  float *made = scratch, *squares = made + layout.batch * chunks_of(layout) * 2 * shape.d;
   const Features<T> keys = features_of(K, shape.d), queries = features_of(Q, shape.d);
   const bool fours = features_of(Rows<const float>{scratch, shape.d}, shape.d).fours;
   const bool whole = centring == HashCentring::whole_sequence;
   with_chunk_team<kLshWidest>(shape.d, [&](auto tag) {
     using Team = typename decltype(tag)::Type;
-    if (centring != HashCentring::none) {
+    if (centring != HashCentring::none && !sums) {
       chunk_sums_kernel<T, Team>
-          <<<chunk_grid(layout, 2), Team::kThreads, 0, stream>>>(layout, keys, queries, sums);
+          <<<chunk_grid(layout, 2), Team::kThreads, 0, stream>>>(layout, keys, queries, made);
       check_launch("lsh's sums", text);
+      sums = made;
     }
     if (whole) {
       chunk_squares_kernel<T, Team><<<chunk_grid(layout, 2), Team::kThreads, 0, stream>>>(
@@ -318,9 +319,10 @@ void lsh(const Layout& layout, const LshShape& shape, HashCentring centring, Row
 }
 
 template void lsh<float>(const Layout&, const LshShape&, HashCentring, Rows<const float>, Rows<const float>,
-                         const float*, int64_t*, int64_t*, int64_t*, int64_t*, float*, cudaStream_t);
+                         const float*, const float*, int64_t*, int64_t*, int64_t*, int64_t*, float*,
+                         cudaStream_t);
 template void lsh<__nv_bfloat16>(const Layout&, const LshShape&, HashCentring, Rows<const __nv_bfloat16>,
-                                 Rows<const __nv_bfloat16>, const float*, int64_t*, int64_t*, int64_t*,
-                                 int64_t*, float*, cudaStream_t);
+                                 Rows<const __nv_bfloat16>, const float*, const float*, int64_t*, int64_t*,
+                                 int64_t*, int64_t*, float*, cudaStream_t);
 
 }  // namespace hax::ops::cuda

@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(Team::kThreads)
   if (chunk.n <= 0) return;
   const Team team(threadIdx.x);
   float x[Team::kRows][Team::F];
-  summarise(x, team, Q, chunk, sums_of_block(sums, gridDim.x, Q.d), fours, static_cast<int>(blockIdx.x),
+  summarise(x, team, Q, chunk, sums_of_block(sums, gridDim.x, Q.d), Q.d, fours, static_cast<int>(blockIdx.x),
             shared);
 #pragma unroll
   for (int r = 0; r < Team::kRows; ++r) {
