@@ -70,7 +70,8 @@ MixerOutput Mamba2::forward(const at::Tensor& x, const ops::PackedLayout& layout
     gate.y = ops::ssd(scanned, layout, config_.chunk_size).reshape({T, d_inner});
   };
   if (branch_) {
-    out.branch = branch_->forward(in[5], in[6], layout, draws, scan);
+    // The scan's blocks fill the GPU as soon as they start, and stay.
+    out.branch = branch_->forward(in[5], in[6], layout, draws, scan, Beside::behind_projection);
     gate.O = out.branch.attended;
     gate.E = out.branch.E;
   } else {

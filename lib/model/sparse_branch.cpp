@@ -192,7 +192,8 @@ std::vector<at::Tensor> SparseBranch::sampled_positions(const Draws& draws,
 }
 
 BranchOutput SparseBranch::forward(const at::Tensor& u, const at::Tensor& V, const ops::PackedLayout& layout,
-                                   const Draws& draws, const std::function<void()>& beside) const {
+                                   const Draws& draws, const std::function<void()>& beside,
+                                   Beside start) const {
   // What hashes and what is ranked is drawn while the keys are projected.
   MadeAhead ahead;
   ops::Lane sampling(kRankingLane, {});
@@ -202,9 +203,12 @@ BranchOutput SparseBranch::forward(const at::Tensor& u, const at::Tensor& V, con
   if (has(PatternKind::lsh))
     ahead.hash_matrix = draws.hash_matrix(layer_, config_.d_qk(), config_.sparse.hash_bits);
   drawing.leave();
-  ops::Lane lane(kBranchLane, {u, V});
+  ops::Lane projecting(kBranchLane, {u});
   const auto keys = project(u, &layout);
   ahead.sums = keys.sums;
+  projecting.leave();
+  if (start == Beside::behind_projection) projecting.join({});
+  ops::Lane lane(kBranchLane, {V});
   drawing.join({ahead.hash_matrix});
   BranchOutput out = branch_attention(config_, layer_, keys.K, keys.Q, V, score_mlp(), layout, draws, ahead);
   lane.leave();

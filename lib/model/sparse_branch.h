@@ -58,6 +58,10 @@ BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at
 // trains them.
 constexpr std::string_view kScoreMlpName = "dx_proj_";
 
+// When work beside a branch begins on a GPU: at once, or when the keys are projected and their first kernels
+// have found room, for work that would leave them none.
+enum class Beside { at_once, behind_projection };
+
 class SparseBranch {
  public:
   // Registers {prefix}E, {prefix}xx_proj.weight, and for key_selection {prefix}dx_proj_{1,2,3}.{weight,bias}.
@@ -70,7 +74,8 @@ class SparseBranch {
   // gradient arrives apart. `beside` is called meanwhile: work that needs nothing from the branch, and may
   // run at the same time (ops::Lane).
   BranchOutput forward(const at::Tensor& u, const at::Tensor& V, const ops::PackedLayout& layout,
-                       const Draws& draws, const std::function<void()>& beside) const;
+                       const Draws& draws, const std::function<void()>& beside,
+                       Beside start = Beside::at_once) const;
   // Decoding (lib/model/decoding.h): u (1, d_inner) of the next token -> O * E, (1, d_inner).
   std::unique_ptr<BranchState> initial_state(const Draws& draws, at::ScalarType compute) const;
   at::Tensor step(const at::Tensor& u, BranchState& state) const;
