@@ -196,9 +196,10 @@ BranchOutput SparseBranch::forward(const at::Tensor& u, const at::Tensor& V, con
                                    Beside start) const {
   // What hashes and what is ranked is drawn while the keys are projected.
   MadeAhead ahead;
-  ops::Lane sampling(kRankingLane, {});
-  if (draws.training() && has(PatternKind::key_selection)) ahead.sampled = sampled_positions(draws, layout);
-  sampling.leave();
+  if (draws.training() && has(PatternKind::key_selection)) {
+    const ops::Lane sampling(kRankingLane, {});
+    ahead.sampled = sampled_positions(draws, layout);
+  }
   ops::Lane drawing(kPatternLane, {});
   if (has(PatternKind::lsh))
     ahead.hash_matrix = draws.hash_matrix(layer_, config_.d_qk(), config_.sparse.hash_bits);

@@ -142,7 +142,9 @@ TEST_CASE("Hashes of every statistics by one kernel on a GPU are those of the co
   check_hashes(layout, 16, 8);
   check_hashes(layout, 10, 5);   // features and projections that fill no vector
   check_hashes(layout, 33, 11);  // with more bins than a block counts for each of its tiles
+  // Longer sequences, of several spans of one round and of more.
   check_hashes(layout_of({1, 4200, 130}, 4300, at::kCUDA), 16, 8);
+  check_hashes(layout_of({9000, 600}, 9000, at::kCUDA), 16, 4);
 }
 
 }  // namespace

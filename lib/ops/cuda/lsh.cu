@@ -1,7 +1,7 @@
 // Blocks of chunk_grid centre and hash the positions of a chunk: running sums begin with the sums of the
 // chunks before (chunk_sums.cuh), means and norms of whole sequences come from the sums of all chunks, and
-// two threads project a key or query. Ranks are counted by a block a sequence, and where there are too many
-// bins by a warp a sequence, 32 positions at a time.
+// two threads project a key or query. Ranks are counted by blocks of a span of a sequence, and where there
+// are too many bins by a warp a sequence, 32 positions at a time.
 #include "lib/ops/cuda/chunk_sums.cuh"
 #include "lib/ops/cuda/lsh.h"
 
@@ -164,29 +164,37 @@ __global__ void __launch_bounds__(2 * Team::kThreads)
   if (p < chunk.n && half == 0) (of == 0 ? key_bin : query_bin)[chunk.first + p] = bin;
 }
 
-constexpr int kRankWarps = 32;      // of a block: tiles of 32 positions at a time
-constexpr int kBinsTogether = 4;    // that a warp adds up
-constexpr int64_t kFewBins = 1024;  // with counters for every tile
+constexpr int kRankThreads = 256, kRankWarps = kRankThreads / 32;  // tiles of 32 positions at a time
+constexpr int64_t kMostSpans = 32;                                 // of a sequence
+constexpr int64_t kFewBins = 1024;                                 // with counters for every tile
 
-// A block a sequence. In a tile the keys of a bin are where the ballots of all bits agree with it; keys of
-// earlier tiles are counted by bin.
-__global__ void __launch_bounds__(kRankWarps * 32)
-    ranks_by_tiles_kernel(Layout layout, int bins, const int64_t* __restrict__ query_bin,
+// A block a span of a sequence, a multiple of kRankThreads. In a tile the keys of a bin are where the ballots
+// of all bits agree with it; keys of earlier tiles, and of the spans before, are counted by bin.
+__global__ void __launch_bounds__(kRankThreads)
+    ranks_by_tiles_kernel(Layout layout, int span, int bins, const int64_t* __restrict__ query_bin,
                           const int64_t* __restrict__ key_bin, int64_t* __restrict__ rank,
                           int64_t* __restrict__ count) {
-  extern __shared__ int counters[];  // (kRankWarps + 1, bins + 1): keys before a tile; in the last row of all
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, pitch = bins + 1, bits = 32 - __clz(bins - 1);
-  int *own = counters + warp * pitch, *all = counters + kRankWarps * pitch;
-  const int64_t begin = layout.cu_seqlens[blockIdx.x];
-  const int n = static_cast<int>(layout.cu_seqlens[blockIdx.x + 1] - begin);
-  const auto load = [&](const int64_t* bin, int p) { return p < n ? static_cast<int>(bin[begin + p]) : 0; };
-  int next_key = load(key_bin, threadIdx.x), next_query = load(query_bin, threadIdx.x);
-  for (int bin = threadIdx.x; bin < bins; bin += kRankWarps * 32) all[bin] = 0;
-  for (int p = threadIdx.x; p - static_cast<int>(threadIdx.x) < n; p += kRankWarps * 32) {
-    const bool real = p < n;
+  extern __shared__ int counters[];  // (kRankWarps + 1, bins): keys before a tile; in the last row of all
+  const int t = static_cast<int>(threadIdx.x), lane = t % 32, warp = t / 32, bits = 32 - __clz(bins - 1);
+  int *own = counters + warp * bins, *all = counters + kRankWarps * bins;
+  const int64_t begin = layout.cu_seqlens[blockIdx.y];
+  const int n = static_cast<int>(layout.cu_seqlens[blockIdx.y + 1] - begin);
+  const int first = static_cast<int>(blockIdx.x) * span;
+  if (first >= n) return;
+  const int last = min(n, first + span);
+  const auto load = [&](const int64_t* bin, int p) {
+    return p < last ? static_cast<int>(bin[begin + p]) : 0;
+  };
+  int next_key = load(key_bin, first + t), next_query = load(query_bin, first + t);
+  for (int bin = t; bin < bins; bin += kRankThreads) all[bin] = 0;
+  __syncthreads();
+#pragma unroll 4
+  for (int p = t; p < first; p += kRankThreads) atomicAdd(&all[load(key_bin, p)], 1);
+  for (int p = first + t; p - t < last; p += kRankThreads) {
+    const bool real = p < last;
     const int key = next_key, query = next_query;
-    next_key = load(key_bin, p + kRankWarps * 32);
-    next_query = load(query_bin, p + kRankWarps * 32);
+    next_key = load(key_bin, p + kRankThreads);
+    next_query = load(query_bin, p + kRankThreads);
     for (int bin = lane; bin < bins; bin += 32) own[bin] = 0;
     uint32_t same = __ballot_sync(0xffffffffu, real), wanted = same;
     for (int b = 0; b < bits; ++b) {
@@ -198,30 +206,16 @@ __global__ void __launch_bounds__(kRankWarps * 32)
     __syncwarp();
     if (real && before == 0) own[key] = __popc(same);
     __syncthreads();
-    for (int first = warp; first < bins; first += kRankWarps * kBinsTogether) {
-      int here[kBinsTogether], through[kBinsTogether], earlier[kBinsTogether];
+    for (int bin = t; bin < bins; bin += kRankThreads) {
+      int here[kRankWarps], through = all[bin];
 #pragma unroll
-      for (int i = 0; i < kBinsTogether; ++i) {
-        const int bin = min(first + i * kRankWarps, bins);  // behind the last bin is nobody's counter
-        here[i] = through[i] = counters[lane * pitch + bin];
-        earlier[i] = all[bin];
+      for (int w = 0; w < kRankWarps; ++w) here[w] = counters[w * bins + bin];
+#pragma unroll
+      for (int w = 0; w < kRankWarps; ++w) {
+        counters[w * bins + bin] = through;
+        through += here[w];
       }
-#pragma unroll
-      for (int step = 1; step < 32; step *= 2) {
-#pragma unroll
-        for (int i = 0; i < kBinsTogether; ++i) {
-          const int other = __shfl_up_sync(0xffffffffu, through[i], step);
-          if (lane >= step) through[i] += other;
-        }
-      }
-      __syncwarp();
-#pragma unroll
-      for (int i = 0; i < kBinsTogether; ++i) {
-        const int bin = first + i * kRankWarps;
-        if (bin >= bins) continue;
-        counters[lane * pitch + bin] = earlier[i] + through[i] - here[i];
-        if (lane == 31) all[bin] = earlier[i] + through[i];
-      }
+      all[bin] = through;
     }
     __syncthreads();
     if (!real) continue;
@@ -305,11 +299,10 @@ void lsh(const Layout& layout, const LshShape& shape, HashCentring centring, Row
     check_launch("lsh's bins", text);
   });
   if (shape.bins <= kFewBins) {
-    const auto bytes = static_cast<int>(sizeof(int) * (kRankWarps + 1) * (shape.bins + 1));
-    if (bytes > 48 * 1024)
-      cudaFuncSetAttribute(ranks_by_tiles_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    ranks_by_tiles_kernel<<<batch, kRankWarps * 32, bytes, stream>>>(layout, static_cast<int>(shape.bins),
-                                                                     query_bin, key_bin, rank, count);
+    const int64_t span = ceil_div(ceil_div(layout.max_seqlen, kMostSpans), kRankThreads) * kRankThreads;
+    const dim3 spans(static_cast<unsigned>(ceil_div(layout.max_seqlen, span)), batch);
+    ranks_by_tiles_kernel<<<spans, kRankThreads, sizeof(int) * (kRankWarps + 1) * shape.bins, stream>>>(
+        layout, static_cast<int>(span), static_cast<int>(shape.bins), query_bin, key_bin, rank, count);
     check_launch("lsh's ranks", text);
     return;
   }
