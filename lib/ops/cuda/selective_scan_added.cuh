@@ -7,22 +7,31 @@
 
 namespace hax::ops::cuda {
 
+// What steps add to a state, or to its gradient, and the sum of their dt: states (chunks, channels, width),
+// total (chunks, channels).
+struct Added {
+  float *states, *total;
+};
+
+// All blocks of the paper's shape are on the device together.
+template <class T, int S>
+constexpr int kAddedBlocks = S > 4            ? 4
+                             : sizeof(T) == 2 ? 8
+                                              : 5;
+
 // Forward: what a chunk adds to the state that leaves it, its tail's steps from a zero state. Backward: what
 // it adds to the gradient of the state that enters it, by the steps that continue the sequence of the chunk
-// before. total: the sum of dt over those steps. source: u, or dy. added (chunks, channels, width), total
-// (chunks, channels).
+// before; and `middle`, what its second tile adds to that of the state that enters the tile. source: u, or
+// dy.
 template <class T, int S, bool kBackward>
-__global__ void __launch_bounds__(kThreads, S > 4            ? 4
-                                            : sizeof(T) == 2 ? 8
-                                                             : 5)
-    added_kernel(ScanPlan plan, ScanInput<T> in, Rows<const T> source, float* __restrict__ added,
-                 float* __restrict__ total) {
+__global__ void __launch_bounds__(kThreads, kAddedBlocks<T, S>)
+    added_kernel(ScanPlan plan, ScanInput<T> in, Rows<const T> source, Added added, Added middle) {
   // Rows of one tile. Of two channels and a row: dt, and the weight dt u or dy of the row of B or C.
   __shared__ __align__(16) float4 steps[kTile * kChannels / 2];
   __shared__ __align__(16) float weighed[kTile * kLanes * S];
   const ChunkSpan span = chunk_span(plan.layout, blockIdx.x);
-  const int begin = kBackward ? 0 : span.tail(), end = kBackward ? span.entered() : kChunk;
-  if (begin >= end) return;
+  const int begin = span.tail();
+  if (!kBackward && begin == kChunk) return;
   const int first = blockIdx.y * kChannels;
   const TilePairs<kTile, kChannels / 2> pairs(threadIdx.x);
   const TilePairs<kTile, 2 * S> states(threadIdx.x);
@@ -46,18 +55,30 @@ __global__ void __launch_bounds__(kThreads, S > 4            ? 4
       }
     }
   };
-  const int first_tile = begin / kTile, tiles = (end - 1) / kTile + 1 - first_tile;
+  const auto leave = [&](const Added& to) {
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+      if (channel + m >= plan.channels) continue;
+      const int64_t slot = static_cast<int64_t>(blockIdx.x) * plan.channels + channel + m;
+      store(to.states + slot * plan.width() + own.q * S, h[m]);
+      // Read where the steps are all of one sequence.
+      if (own.q == 0) to.total[slot] = sum[m];
+    }
+  };
+  constexpr int kTiles = kChunk / kTile;
 #pragma unroll 1
-  for (int i = 0; i < tiles; ++i) {
-    const int row = (kBackward ? tiles - 1 - i : first_tile + i) * kTile;
-    const int from = max(begin - row, 0), to = min(end - row, kTile);
+  for (int i = 0; i < kTiles; ++i) {
+    const int row = (kBackward ? kTiles - 1 - i : i) * kTile;
+    const int from = kBackward ? 0 : max(begin - row, 0),
+              to = kBackward ? min(span.entered(row), kTile) : kTile;
+    if (from >= to) continue;
     {
       const float2 bias = pairs.bias(in.dt_bias, first, plan.channels);
       Pair<T> x[pairs.kCount], w[pairs.kCount], rows[states.kCount];
       pairs.load(x, in.delta, span.begin + row, from, to, first, plan.channels, plan.paired);
       pairs.load(w, source, span.begin + row, from, to, first, plan.channels, plan.paired);
       states.load(rows, kBackward ? in.C : in.B, span.begin + row, from, to, 0, plan.N, plan.paired);
-      if (i > 0) __syncthreads();
+      __syncthreads();
 #pragma unroll
       for (int j = 0; j < pairs.kCount; ++j) {
         const int t = pairs.t + j * pairs.kStep;
@@ -85,18 +106,22 @@ __global__ void __launch_bounds__(kThreads, S > 4            ? 4
         for (int k = 0; k < 4; ++k) step(t0 + k);
       }
     }
-  }
+    if (!kBackward || row == 0) continue;
+    leave(middle);
+    // The sequence does not reach into this tile from the chunk before.
+    if (span.entered() <= row) {
 #pragma unroll
-  for (int m = 0; m < 2; ++m) {
-    if (channel + m >= plan.channels) return;
-    const int64_t slot = static_cast<int64_t>(blockIdx.x) * plan.channels + channel + m;
-    store(added + slot * plan.width() + own.q * S, h[m]);
-    // Read where no sequence begins in the chunk, and the steps are all of its own.
-    if (own.q == 0) total[slot] = sum[m];
+      for (int m = 0; m < 2; ++m) {
+        sum[m] = 0.0f;
+#pragma unroll
+        for (int s = 0; s < S; ++s) h[m][s] = 0.0f;
+      }
+    }
   }
+  if (!kBackward || span.entered() > 0) leave(added);
 }
 
-constexpr int kTogether = 16;  // loads that a thread has on their way
+constexpr int kTogether = 20;  // loads that a thread has on their way
 
 // One thread carries one state of a sequence from chunk to chunk: to the state that enters each of them
 // (a kept one), or the gradient of the state that leaves it (of every chunk).
@@ -140,13 +165,13 @@ inline int64_t carry_floats(const ScanPlan& plan) {
 // states: what carry_kernel says. scratch: carry_floats.
 template <int S, bool kBackward, class T>
 void carry_states(const ScanPlan& plan, const ScanInput<T>& in, Rows<const T> source, float* states,
-                  float* scratch, cudaStream_t stream) {
-  float *added = scratch, *total = scratch + plan.chunks * plan.state_floats();
-  added_kernel<T, S, kBackward><<<plan.grid(), kThreads, 0, stream>>>(plan, in, source, added, total);
+                  float* scratch, cudaStream_t stream, Added middle = {}) {
+  const Added added{scratch, scratch + plan.chunks * plan.state_floats()};
+  added_kernel<T, S, kBackward><<<plan.grid(), kThreads, 0, stream>>>(plan, in, source, added, middle);
   check_launch(kBackward ? "scan_added_gradient" : "scan_added", plan.text());
   const dim3 grid(static_cast<unsigned>(ceil_div(plan.state_floats(), 256)),
                   static_cast<unsigned>(plan.layout.batch));
-  carry_kernel<kBackward><<<grid, 256, 0, stream>>>(plan, in.A, added, total, states);
+  carry_kernel<kBackward><<<grid, 256, 0, stream>>>(plan, in.A, added.states, added.total, states);
   check_launch(kBackward ? "scan_carry_gradient" : "scan_carry", plan.text());
 }
 

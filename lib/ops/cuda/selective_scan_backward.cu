@@ -1,5 +1,5 @@
-// Backward: the gradients of the states at the chunks' ends, each chunk's gradients, and their sums over
-// chunks and blocks of channels.
+// Backward: the gradients of the states at the chunks' ends, each tile's gradients, and their sums over
+// teams and blocks of channels.
 #include <algorithm>
 
 #include "lib/ops/cuda/column_sums.cuh"
@@ -38,15 +38,26 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-// The backward pass's scratch, in floats: the gradients of states first, then what carries them, and, after
-// them in the same place, the partial sums.
+// More blocks of gradient_kernel never fit on a multiprocessor.
+constexpr int64_t kMostBlocks = 4;
+
+// Teams of plan.blocks blocks that share the tiles, where so many blocks fit on a multiprocessor.
+int64_t teams_of(const ScanPlan& plan, int64_t fit) {
+  const int64_t teams = std::min(fit, kMostBlocks) * multiprocessors() / plan.blocks;
+  return std::max<int64_t>(1, std::min(teams, ceil_div(plan.layout.rows, kTile)));
+}
+
+// The backward pass's scratch, in floats: the gradients of states at the ends of chunks first and what is
+// added to them in the middle, then what carries them, and, after it in the same place, the partial sums.
 struct Scratch {
   explicit Scratch(const ScanPlan& plan)
-      : carry(plan.chunks * plan.state_floats()),
+      : middle(plan.chunks * plan.state_floats()),
+        carry(2 * middle),
         by_channel(carry + plan.blocks * plan.layout.rows * 2 * plan.width()),
-        floats(
-            std::max(carry + carry_floats(plan), by_channel + plan.chunks * (plan.N + 2) * plan.channels)) {}
-  int64_t carry, by_channel, floats;
+        middle_total(std::max(carry + carry_floats(plan),
+                              by_channel + teams_of(plan, kMostBlocks) * (plan.N + 2) * plan.channels)),
+        floats(middle_total + plan.chunks * plan.channels) {}
+  int64_t middle, carry, by_channel, middle_total, floats;
 };
 
 }  // namespace
@@ -63,14 +74,20 @@ void scan_backward(const Layout& layout, const ScanShape& shape, const ScanInput
   const Scratch places(plan);
   float *dstates = static_cast<float*>(scratch), *keys = dstates + places.carry,
         *by_channel = dstates + places.by_channel;
+  const Added middle{dstates + places.middle, dstates + places.middle_total};
+  int64_t teams = 0;
   with_states(plan, [&](auto S) {
     constexpr int kStates = decltype(S)::value;
-    carry_states<kStates, true>(plan, in, dy, dstates, dstates + places.carry, stream);
+    carry_states<kStates, true>(plan, in, dy, dstates, dstates + places.carry, stream, middle);
     const auto kernel = gradient_kernel<T, kStates>;
     constexpr int kBytes = sizeof(GradientTiles<T, kStates>);
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
-    kernel<<<plan.grid(), kThreads, kBytes, stream>>>(
-        plan, in, GradientOutput<T>{dy, states, dstates, out.du, out.ddelta, keys, by_channel});
+    int fit = 0;
+    cudaOccupancyMaxActiveBlocksPerMultiprocessor(&fit, kernel, kThreads, kBytes);
+    teams = teams_of(plan, fit);
+    const dim3 grid(static_cast<unsigned>(teams), static_cast<unsigned>(plan.blocks));
+    kernel<<<grid, kThreads, kBytes, stream>>>(
+        plan, in, GradientOutput<T>{dy, states, dstates, middle, out.du, out.ddelta, keys, by_channel});
     check_launch("scan_backward", plan.text());
     const bool whole = plan.N == plan.width() && aligned<4>(out.dB) && aligned<4>(out.dC);
     keys_kernel<T, kStates>
@@ -78,7 +95,7 @@ void scan_backward(const Layout& layout, const ScanShape& shape, const ScanInput
             plan, keys, out.dB, out.dC, whole);
     check_launch("scan_backward's sums over blocks", plan.text());
   });
-  column_sums("scan_backward's sums over chunks", by_channel, plan.chunks, (plan.N + 2) * plan.channels,
+  column_sums("scan_backward's sums over teams", by_channel, teams, (plan.N + 2) * plan.channels,
               out.by_channel, stream, {plan.N, plan.channels});
 }
 

@@ -1,15 +1,18 @@
-// A chunk's gradients. Its two tiles are walked from the last to the first, a few steps at a time: forward,
-// from the last kept state in front of them, and then back.
+// The gradients of tiles, which teams of blocks share: a block for every kChannels channels. A tile is walked
+// from its end to its beginning, a few steps at a time: forward, from the last kept state in front of them,
+// and then back.
 #pragma once
 
 #include "lib/ops/cuda/channel_products.cuh"
-#include "lib/ops/cuda/selective_scan_chunk.cuh"
+#include "lib/ops/cuda/selective_scan_added.cuh"
 
 namespace hax::ops::cuda {
 
 constexpr int kBlock = 4;  // steps that are on chip together; one for each lane of a channel
 static_assert(kKept % kBlock == 0 && kTile % kKept == 0);
 constexpr int kPairs = kChannels / 2;
+constexpr int kTilesOfChunk = kChunk / kTile;
+static_assert(kTilesOfChunk == 2);
 constexpr int kWarps = kThreads / 32;
 
 template <class T, int S>
@@ -30,41 +33,53 @@ template <class T>
 struct GradientOutput {
   Rows<const T> dy;
   const float *states, *dstates;  // the kept ones, and their gradients at the end of chunks
+  Added middle;                   // to the gradients in the middle of chunks, from the second halves
   T *du, *ddelta;
   float* keys;        // (blocks, rows, 2, width): dB and dC, summed over a block's channels; rows in use only
-  float* by_channel;  // (chunks, N + 2, channels): dA, dD and ddt_bias of the chunk
+  float* by_channel;  // (teams, N + 2, channels): dA, dD and ddt_bias of a team's tiles
 };
 
-// The rows of a tile in shared memory; zeros from `used` on, which leave states and gradients as they are.
+// The rows of a tile on their way to shared memory; zeros from `used` on, which leave states and gradients as
+// they are.
 template <class T, int S>
-__device__ __forceinline__ void load_tile(GradientTiles<T, S>& tiles, const ScanPlan& plan,
-                                          const ScanInput<T>& in, Rows<const T> dy, int64_t row, int used,
-                                          uint32_t starts, int first) {
-  const TilePairs<kTile, kPairs> pairs(threadIdx.x);
-  const TilePairs<kTile, 2 * S> of_states(threadIdx.x);
-  Pair<T> B[of_states.kCount], C[of_states.kCount];
-  Pair<T> u[pairs.kCount], delta[pairs.kCount], up[pairs.kCount];
-  pairs.load(u, in.u, row, 0, used, first, plan.channels, plan.paired);
-  pairs.load(delta, in.delta, row, 0, used, first, plan.channels, plan.paired);
-  pairs.load(up, dy, row, 0, used, first, plan.channels, plan.paired);
-  of_states.load(B, in.B, row, 0, used, 0, plan.N, plan.paired);
-  of_states.load(C, in.C, row, 0, used, 0, plan.N, plan.paired);
-  const float2 bias = pairs.bias(in.dt_bias, first, plan.channels);
-#pragma unroll
-  for (int i = 0; i < pairs.kCount; ++i) {
-    const int t = pairs.t + i * pairs.kStep, at = t * kPairs + pairs.p;
-    const float2 v = to_floats(u[i]), x = to_floats(delta[i]);
-    const float dt0 = t < used ? softplus_by_series(x.x + bias.x) : 0.0f,
-                dt1 = t < used ? softplus_by_series(x.y + bias.y) : 0.0f;
-    tiles.steps[at] = make_float4(dt0, dt0 * v.x, dt1, dt1 * v.y);
-    tiles.u[at] = u[i];
-    tiles.delta[at] = delta[i];
-    tiles.dy[at] = up[i];
+struct TileRows {
+  using OfChannels = TilePairs<kTile, kPairs>;
+  using OfStates = TilePairs<kTile, 2 * S>;
+  Pair<T> u[OfChannels::kCount], delta[OfChannels::kCount], up[OfChannels::kCount];
+  Pair<T> B[OfStates::kCount], C[OfStates::kCount];
+
+  __device__ __forceinline__ void load(const ScanPlan& plan, const ScanInput<T>& in, Rows<const T> dy,
+                                       int64_t row, int used, int first) {
+    const OfChannels pairs(threadIdx.x);
+    const OfStates of_states(threadIdx.x);
+    pairs.load(u, in.u, row, 0, used, first, plan.channels, plan.paired);
+    pairs.load(delta, in.delta, row, 0, used, first, plan.channels, plan.paired);
+    pairs.load(up, dy, row, 0, used, first, plan.channels, plan.paired);
+    of_states.load(B, in.B, row, 0, used, 0, plan.N, plan.paired);
+    of_states.load(C, in.C, row, 0, used, 0, plan.N, plan.paired);
   }
-  if (threadIdx.x < kTile) tiles.restarts[threadIdx.x] = restart(starts, threadIdx.x);
-  of_states.store(tiles.B, B);
-  of_states.store(tiles.C, C);
-}
+
+  __device__ __forceinline__ void store(GradientTiles<T, S>& tiles, const ScanPlan& plan,
+                                        const float* dt_bias, int used, uint32_t starts, int first) const {
+    const OfChannels pairs(threadIdx.x);
+    const OfStates of_states(threadIdx.x);
+    const float2 bias = pairs.bias(dt_bias, first, plan.channels);
+#pragma unroll
+    for (int i = 0; i < OfChannels::kCount; ++i) {
+      const int t = pairs.t + i * OfChannels::kStep, at = t * kPairs + pairs.p;
+      const float2 v = to_floats(u[i]), x = to_floats(delta[i]);
+      const float dt0 = t < used ? softplus_by_series(x.x + bias.x) : 0.0f,
+                  dt1 = t < used ? softplus_by_series(x.y + bias.y) : 0.0f;
+      tiles.steps[at] = make_float4(dt0, dt0 * v.x, dt1, dt1 * v.y);
+      tiles.u[at] = u[i];
+      tiles.delta[at] = delta[i];
+      tiles.dy[at] = up[i];
+    }
+    if (threadIdx.x < kTile) tiles.restarts[threadIdx.x] = restart(starts, threadIdx.x);
+    of_states.store(tiles.B, B);
+    of_states.store(tiles.C, C);
+  }
+};
 
 // keys (used, 2, width): dB and dC, summed over what warps have left.
 template <class T, int S>
@@ -92,32 +107,57 @@ __global__ void __launch_bounds__(kThreads, S <= 4 ? 3 : 1)
   extern __shared__ uint4 shared[];
   auto& tiles = *reinterpret_cast<GradientTiles<T, S>*>(shared);
   constexpr int kWidth = kLanes * S, kProducts = (S + 1) / 2;
-  const ChunkSpan span = chunk_span(plan.layout, blockIdx.x);
   const int first = blockIdx.y * kChannels;
   const PairLane own;
   const int channel = first + 2 * own.pair, q = own.q;
   const bool there[2] = {channel < plan.channels, channel + 1 < plan.channels};
-  float rate[2][S], g[2][S] = {}, dA[2][S] = {}, D[2], dD[2] = {}, dbias[2] = {};
+  float rate[2][S], dA[2][S] = {}, D[2], dD[2] = {}, dbias[2] = {};
 #pragma unroll
   for (int m = 0; m < 2; ++m) {
     load_rates(rate[m], in.A, plan, channel + m, q);
     D[m] = there[m] ? in.D[channel + m] : 0.0f;
-    const int64_t slot = static_cast<int64_t>(blockIdx.x) * plan.channels + channel + m;
-    if (there[m] && span.leaves) load(g[m], out.dstates + slot * kWidth + q * S);
   }
   const float bias[2] = {there[0] ? in.dt_bias[channel] : 0.0f, there[1] ? in.dt_bias[channel + 1] : 0.0f};
 
   const TilePairs<kTile, kPairs> pairs(threadIdx.x);
-  for (int half = kChunk / kTile - 1; half >= 0; --half) {
-    const int64_t row = span.begin + half * kTile;
-    const int used = min(max(span.used - half * kTile, 0), kTile);
-    const int rows = static_cast<int>(min(plan.layout.rows - row, static_cast<int64_t>(kTile)));
-    if (used == 0) {
-      pairs.clear(out.du, row, rows, first, plan.channels);
-      pairs.clear(out.ddelta, row, rows, first, plan.channels);
-      continue;
+  const int64_t in_use = plan.layout.cu_seqlens[plan.layout.batch];
+  const auto used_of = [&](int64_t tile) {
+    return static_cast<int>(
+        max(min(in_use - tile * kTile, static_cast<int64_t>(kTile)), static_cast<int64_t>(0)));
+  };
+  const auto rows_of = [&](int64_t tile) {
+    return static_cast<int>(min(plan.layout.rows - tile * kTile, static_cast<int64_t>(kTile)));
+  };
+  int64_t tile = blockIdx.x;
+  TileRows<T, S> coming;
+  coming.load(plan, in, out.dy, tile * kTile, used_of(tile), first);
+  ChunkSpan span = chunk_span(plan.layout, tile / kTilesOfChunk);
+#pragma unroll 1
+  while (used_of(tile) > 0) {
+    const int64_t row = tile * kTile;
+    const int used = used_of(tile), in_chunk = static_cast<int>(row - span.begin);
+    const uint32_t starts = static_cast<uint32_t>(span.starts >> in_chunk);
+    float g[2][S];
+    {
+      // What comes from behind the chunk, and from the chunk's rows behind the tile.
+      const int behind = in_chunk + kTile;
+      const bool last = behind == kChunk;
+      const bool leaves = span.leaves && (last || span.starts >> behind == 0);
+      const bool goes_on = !last && span.entered(behind) > 0;
+#pragma unroll
+      for (int m = 0; m < 2; ++m) {
+        const int64_t slot = tile / kTilesOfChunk * plan.channels + channel + m;
+#pragma unroll
+        for (int s = 0; s < S; ++s) g[m][s] = 0.0f;
+        if (there[m] && leaves) load(g[m], out.dstates + slot * kWidth + q * S);
+        if (!there[m] || !goes_on) continue;
+        float added[S];
+        load(added, out.middle.states + slot * kWidth + q * S);
+        const float total = out.middle.total[slot];
+#pragma unroll
+        for (int s = 0; s < S; ++s) g[m][s] = exp2_fast(rate[m][s] * total) * g[m][s] + added[s];
+      }
     }
-    const uint32_t starts = static_cast<uint32_t>(span.starts >> (half * kTile));
     // The state in front of row t, of which none enters a sequence.
     const auto load_state = [&](float(&to)[2][S], int t) {
       const float* from = out.states + ((row + t) / kKept * plan.channels + channel) * kWidth + q * S;
@@ -131,7 +171,7 @@ __global__ void __launch_bounds__(kThreads, S <= 4 ? 3 : 1)
     int kept = (used - 1) / kKept * kKept;
     float next[2][S];
     load_state(next, kept);
-    load_tile(tiles, plan, in, out.dy, row, used, starts, first);
+    coming.store(tiles, plan, in.dt_bias, used, starts, first);
     __syncthreads();
 
     // Step t's decays, 0 at a sequence's start; what they leave of the state in front, h, which becomes that
@@ -264,10 +304,18 @@ __global__ void __launch_bounds__(kThreads, S <= 4 ? 3 : 1)
       }
     }
     __syncthreads();
+    const int rows = rows_of(tile);
+    tile += gridDim.x;
+    coming.load(plan, in, out.dy, tile * kTile, used_of(tile), first);
+    span = chunk_span(plan.layout, tile / kTilesOfChunk);
     sum_keys(tiles, out.keys + (blockIdx.y * plan.layout.rows + row) * 2 * kWidth, used);
     pairs.store(out.du, row, 0, rows, first, plan.channels, plan.paired, tiles.u);
     pairs.store(out.ddelta, row, 0, rows, first, plan.channels, plan.paired, tiles.delta);
     __syncthreads();
+  }
+  for (; tile * kTile < plan.layout.rows; tile += gridDim.x) {
+    pairs.clear(out.du, tile * kTile, rows_of(tile), first, plan.channels);
+    pairs.clear(out.ddelta, tile * kTile, rows_of(tile), first, plan.channels);
   }
 
   // Lanes hold different steps' parts of dD and dbias, and dA of the natural exponent.
