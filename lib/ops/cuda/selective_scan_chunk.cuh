@@ -18,7 +18,7 @@ constexpr int kKept = 8;
 constexpr int kThreads = 128;
 constexpr int kLanes = 4;          // of a channel
 constexpr int kChannels = 64;      // of a block whose lanes hold two channels each
-constexpr int kWalkChannels = 32;  // of a block whose lanes hold one
+constexpr int kWalkChannels = 16;  // of a block that walks a whole sequence; its lanes hold one
 
 struct ScanPlan {
   Layout layout;
@@ -38,8 +38,9 @@ struct ScanPlan {
   }
 };
 
-// Walking whole sequences saves a pass over the rows and pays where this many blocks are busy all the time.
-constexpr int64_t kBusyBlocks = 96;
+// Walking whole sequences saves a pass over the rows and pays where this many pairs of blocks are busy all
+// the time.
+constexpr int64_t kBusyPairs = 96;
 
 inline ScanPlan scan_plan(const Layout& layout, const ScanShape& shape) {
   if (shape.N < 1 || shape.N > kScanLargestState) {
@@ -49,7 +50,7 @@ inline ScanPlan scan_plan(const Layout& layout, const ScanShape& shape) {
   plan.S = 1;
   while (plan.width() < plan.N) plan.S *= 2;
   plan.blocks = static_cast<int>(ceil_div(shape.channels, kChannels));
-  plan.whole = layout.rows * ceil_div(shape.channels, kWalkChannels) >= kBusyBlocks * layout.max_seqlen;
+  plan.whole = layout.rows * ceil_div(shape.channels, 2 * kWalkChannels) >= kBusyPairs * layout.max_seqlen;
   plan.chunks = chunks_of(layout);
   return plan;
 }
@@ -112,11 +113,10 @@ __device__ __forceinline__ Pair<float> to_pair(float x, float y) {
   return {make_float2(x, y)};
 }
 
-// What one of kThreads threads copies of a tile (kRows, 2 * kAcross): every kStep-th row of one pair of
-// columns.
-template <int kRows, int kAcross>
+// What one of kOf threads copies of a tile (kRows, 2 * kAcross): every kStep-th row of one pair of columns.
+template <int kRows, int kAcross, int kOf = kThreads>
 struct TilePairs {
-  static constexpr int kStep = kThreads / kAcross, kCount = (kRows + kStep - 1) / kStep;
+  static constexpr int kStep = kOf / kAcross, kCount = (kRows + kStep - 1) / kStep;
   int t, p;  // of the first
 
   __device__ __forceinline__ explicit TilePairs(int thread) : t(thread / kAcross), p(thread % kAcross) {}

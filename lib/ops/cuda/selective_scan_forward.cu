@@ -5,12 +5,18 @@
 namespace hax::ops::cuda {
 namespace {
 
+// Threads that walk, and as many that carry. Blocks that walk sequences are small: long and short ones come
+// together on a multiprocessor.
+template <bool kWhole>
+constexpr int kWalkers = kWhole ? kWalkChannels* kLanes : kThreads;
+
 // Rows of one tile on chip.
-template <class T, int S>
+template <class T, int S, bool kWhole>
 struct OutputTile {
-  float2 steps[kTile * kWalkChannels];  // dt and dt u
+  static constexpr int kChannels = kWalkers<kWhole> / kLanes;
+  float2 steps[kTile * kChannels];  // dt and dt u
   float B[kTile * kLanes * S], C[kTile * kLanes * S];
-  T u[kTile * kWalkChannels];  // then y
+  T u[kTile * kChannels];  // then y
 };
 
 // The rows that a block walks: a sequence, or a chunk.
@@ -31,11 +37,12 @@ struct Walk {
 
 // The half of a block's threads that brings tiles and takes their outputs away. Rows are read two tiles
 // ahead.
-template <class T, int S>
+template <class T, int S, bool kWhole>
 struct Carrier {
-  static constexpr int kAcross = kWalkChannels / 2;
-  using OfChannels = TilePairs<kTile, kAcross>;
-  using OfStates = TilePairs<kTile, 2 * S>;
+  using Tile = OutputTile<T, S, kWhole>;
+  static constexpr int kAcross = Tile::kChannels / 2;
+  using OfChannels = TilePairs<kTile, kAcross, kWalkers<kWhole>>;
+  using OfStates = TilePairs<kTile, 2 * S, kWalkers<kWhole>>;
   const ScanPlan& plan;
   const Walk& walk;
   int first;
@@ -61,7 +68,7 @@ struct Carrier {
     states.load(B, in.B, row, from, to, 0, plan.N, plan.paired);
     states.load(C, in.C, row, from, to, 0, plan.N, plan.paired);
   }
-  __device__ __forceinline__ void bring(OutputTile<T, S>& to, int64_t tile) const {
+  __device__ __forceinline__ void bring(Tile& to, int64_t tile) const {
 #pragma unroll
     for (int i = 0; i < OfChannels::kCount; ++i) {
       const int t = channels.t + i * OfChannels::kStep, at = t * kAcross + channels.p;
@@ -76,7 +83,7 @@ struct Carrier {
     states.store(to.B, B);
     states.store(to.C, C);
   }
-  __device__ __forceinline__ void take(const OutputTile<T, S>& from, T* y, int64_t tile) const {
+  __device__ __forceinline__ void take(const Tile& from, T* y, int64_t tile) const {
     channels.store(y, tile * kTile, walk.from(tile), walk.to(tile), first, plan.channels, plan.paired,
                    reinterpret_cast<const Pair<T>*>(from.u));
   }
@@ -106,10 +113,10 @@ struct Kept {
 // behind. c: the channel, q: the lane's part of its states. first_rows: bit t is set where row t starts a
 // sequence.
 template <bool kWhole, class T, int S>
-__device__ __forceinline__ void walk_rows(OutputTile<T, S>& tile, int t0, float (&h)[S],
+__device__ __forceinline__ void walk_rows(OutputTile<T, S, kWhole>& tile, int t0, float (&h)[S],
                                           const float (&rate)[S], float D, int c, int q, uint32_t first_rows,
                                           const Kept& kept) {
-  constexpr int kRows = kAhead<kWhole>;
+  constexpr int kRows = kAhead<kWhole>, kColumns = OutputTile<T, S, kWhole>::kChannels;
   static_assert(kRows % kKept == 0);
   float sums[kRows / kLanes][kLanes];
 #pragma unroll
@@ -119,7 +126,7 @@ __device__ __forceinline__ void walk_rows(OutputTile<T, S>& tile, int t0, float 
     float b[S], weights[S];
     load(b, tile.B + (t * kLanes + q) * S);
     load(weights, tile.C + (t * kLanes + q) * S);
-    const float2 step = tile.steps[t * kWalkChannels + c];
+    const float2 step = tile.steps[t * kColumns + c];
     const float none = kWhole ? 0.0f : restart(first_rows, t);
     float sum = 0.0f;
 #pragma unroll
@@ -132,7 +139,7 @@ __device__ __forceinline__ void walk_rows(OutputTile<T, S>& tile, int t0, float 
 #pragma unroll
   for (int i = 0; i < kRows / kLanes; ++i) {
     const float sum = sum_of_lanes<1>(sums[i], q);
-    T* own = tile.u + (t0 + i * kLanes + q) * kWalkChannels + c;
+    T* own = tile.u + (t0 + i * kLanes + q) * kColumns + c;
     *own = from_float<T>(sum + D * to_float(*own));
   }
 }
@@ -150,13 +157,17 @@ __device__ __forceinline__ void clear_unused_rows(const ScanPlan& plan, T* y) {
 // half, in the same order of tiles, takes the one before away and brings the next. The state in front of
 // every kKept-th row is left in `states` (rows / kKept, channels, width), but not where a block begins.
 template <class T, int S, bool kWhole>
-__global__ void __launch_bounds__(2 * kThreads, kWhole ? 1 : 3)
+__global__ void __launch_bounds__(2 * kWalkers<kWhole>, !kWhole ? 3
+                                                        : S > 4 ? 2
+                                                                : 4)
     output_kernel(ScanPlan plan, ScanInput<T> in, float* __restrict__ states, T* __restrict__ y) {
-  __shared__ __align__(16) OutputTile<T, S> tiles[2];
-  constexpr int kRows = kAhead<kWhole>;
-  const bool carries = threadIdx.x >= kThreads;
-  const int thread = threadIdx.x % kThreads, c = thread / kLanes, q = thread % kLanes;
-  const int first = blockIdx.x * kWalkChannels;
+  using Tile = OutputTile<T, S, kWhole>;
+  __shared__ __align__(16) Tile tiles[2];
+  constexpr int kRows = kAhead<kWhole>, kHalf = kWalkers<kWhole>;
+  // Two warps of each kind are as many as a multiprocessor's schedulers: in every second block the others.
+  const bool carries = (threadIdx.x >= kHalf) != (kWhole && blockIdx.y % 2 == 1);
+  const int thread = threadIdx.x % kHalf, c = thread / kLanes, q = thread % kLanes;
+  const int first = blockIdx.x * Tile::kChannels;
   const bool there = first + c < plan.channels;
   clear_unused_rows(plan, y);
   Walk walk;
@@ -174,7 +185,7 @@ __global__ void __launch_bounds__(2 * kThreads, kWhole ? 1 : 3)
   if (walk.begin >= walk.end) return;
   const int64_t first_tile = walk.first_tile(), last_tile = walk.last_tile();
   if (carries) {
-    Carrier<T, S> carrier(plan, in, walk, first, thread);
+    Carrier<T, S, kWhole> carrier(plan, in, walk, first, thread);
     carrier.read(in, first_tile);
     carrier.bring(tiles[first_tile % 2], first_tile);
     if (first_tile < last_tile) carrier.read(in, first_tile + 1);
@@ -225,14 +236,18 @@ void scan_forward(const Layout& layout, const ScanShape& shape, const ScanInput<
   const ScanPlan plan = scan_plan(layout, shape, in);
   with_states(plan, [&](auto S) {
     constexpr int kStates = decltype(S)::value;
-    const int64_t walks = plan.whole ? layout.batch : plan.chunks;
-    const dim3 grid(static_cast<unsigned>(ceil_div(shape.channels, kWalkChannels)),
-                    static_cast<unsigned>(walks));
+    const auto walk = [&](auto whole, int64_t walks) {
+      constexpr bool kWhole = decltype(whole)::value;
+      const dim3 grid(
+          static_cast<unsigned>(ceil_div(shape.channels, OutputTile<T, kStates, kWhole>::kChannels)),
+          static_cast<unsigned>(walks));
+      output_kernel<T, kStates, kWhole><<<grid, 2 * kWalkers<kWhole>, 0, stream>>>(plan, in, states, y);
+    };
     if (plan.whole) {
-      output_kernel<T, kStates, true><<<grid, 2 * kThreads, 0, stream>>>(plan, in, states, y);
+      walk(std::true_type(), layout.batch);
     } else {
       carry_states<kStates, false>(plan, in, in.u, states, static_cast<float*>(scratch), stream);
-      output_kernel<T, kStates, false><<<grid, 2 * kThreads, 0, stream>>>(plan, in, states, y);
+      walk(std::false_type(), plan.chunks);
     }
     check_launch("scan_forward", plan.text());
   });
