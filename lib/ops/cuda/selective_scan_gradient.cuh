@@ -268,7 +268,7 @@ __global__ void __launch_bounds__(kThreads, S <= 4 ? 3 : 1)
 #pragma unroll
             for (int s = 0; s < S; ++s) g[m][s] += up[m] * c[s];
           }
-          add_step(dB, g, k, step.y, step.w);
+          add_step(dB, g, k, rounded_factor<T>(step.y), rounded_factor<T>(step.w));
 #pragma unroll
           for (int m = 0; m < 2; ++m) {
             float rates = 0.0f, input = 0.0f;
