@@ -9,13 +9,28 @@
 namespace hax::ops::cuda {
 namespace {
 
+// The sums over teams of by_channel (teams, columns).
+struct ChannelSums {
+  unsigned blocks;  // that find them
+  const float* by_channel;
+  int64_t teams, columns;
+  Transposed transposed;
+  float* sums;
+};
+
 // dB and dC (rows, N): keys summed over blocks, four neighbours a thread; zeros behind the rows in use.
-// whole: the four may be stored at once.
+// whole: the four may be stored at once. The first blocks sum channels.
 template <class T, int S>
-__global__ void __launch_bounds__(256)
-    keys_kernel(ScanPlan plan, const float* __restrict__ keys, Rows<T> dB, Rows<T> dC, bool whole) {
+__global__ void __launch_bounds__(1024) sums_kernel(ScanPlan plan, const float* __restrict__ keys, Rows<T> dB,
+                                                    Rows<T> dC, bool whole, ChannelSums channels) {
+  if (blockIdx.x < channels.blocks) {
+    sum_columns(static_cast<int64_t>(blockIdx.x) * kSummedColumns, channels.by_channel, channels.teams,
+                channels.columns, channels.transposed, channels.sums);
+    return;
+  }
   constexpr int kInRow = 2 * S;
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x, size = plan.layout.rows * kInRow;
+  const int64_t block = blockIdx.x - channels.blocks, size = plan.layout.rows * kInRow;
+  const int64_t i = block * 1024 + threadIdx.y * 32 + threadIdx.x;
   if (i >= size) return;
   const int64_t row = i / kInRow;
   const int place = static_cast<int>(i % kInRow), n = place % S * 4;
@@ -75,7 +90,6 @@ void scan_backward(const Layout& layout, const ScanShape& shape, const ScanInput
   float *dstates = static_cast<float*>(scratch), *keys = dstates + places.carry,
         *by_channel = dstates + places.by_channel;
   const Added middle{dstates + places.middle, dstates + places.middle_total};
-  int64_t teams = 0;
   with_states(plan, [&](auto S) {
     constexpr int kStates = decltype(S)::value;
     carry_states<kStates, true>(plan, in, dy, dstates, dstates + places.carry, stream, middle);
@@ -84,19 +98,21 @@ void scan_backward(const Layout& layout, const ScanShape& shape, const ScanInput
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
     int fit = 0;
     cudaOccupancyMaxActiveBlocksPerMultiprocessor(&fit, kernel, kThreads, kBytes);
-    teams = teams_of(plan, fit);
+    const int64_t teams = teams_of(plan, fit);
     const dim3 grid(static_cast<unsigned>(teams), static_cast<unsigned>(plan.blocks));
     kernel<<<grid, kThreads, kBytes, stream>>>(
         plan, in, GradientOutput<T>{dy, states, dstates, middle, out.du, out.ddelta, keys, by_channel});
     check_launch("scan_backward", plan.text());
     const bool whole = plan.N == plan.width() && aligned<4>(out.dB) && aligned<4>(out.dC);
-    keys_kernel<T, kStates>
-        <<<static_cast<unsigned>(ceil_div(layout.rows * 2 * kStates, 256)), 256, 0, stream>>>(
-            plan, keys, out.dB, out.dC, whole);
-    check_launch("scan_backward's sums over blocks", plan.text());
+    const int64_t columns = static_cast<int64_t>(plan.N + 2) * plan.channels;
+    const auto channel_blocks = static_cast<unsigned>(ceil_div(columns, kSummedColumns));
+    const ChannelSums channels{channel_blocks,          by_channel,    teams, columns,
+                               {plan.N, plan.channels}, out.by_channel};
+    const auto key_blocks = static_cast<unsigned>(ceil_div(layout.rows * 2 * kStates, 1024));
+    sums_kernel<T, kStates><<<channel_blocks + key_blocks, dim3(32, 32), 0, stream>>>(
+        plan, keys, out.dB, out.dC, whole, channels);
+    check_launch("scan_backward's sums", plan.text());
   });
-  column_sums("scan_backward's sums over teams", by_channel, teams, (plan.N + 2) * plan.channels,
-              out.by_channel, stream, {plan.N, plan.channels});
 }
 
 #define HAX_INSTANTIATE(T)                                                                           \
