@@ -121,12 +121,14 @@ __global__ void __launch_bounds__(kThreads, kAddedBlocks<T, S>)
   if (!kBackward || span.entered() > 0) leave(added);
 }
 
-constexpr int kTogether = 20;  // loads that a thread has on their way
+// Chunks whose loads a thread has on their way together: many where blocks are few, and otherwise as many as
+// let four blocks be on a multiprocessor.
+constexpr int kTogether = 20, kTogetherOfFew = 48;
 
 // One thread carries one state of a sequence from chunk to chunk: to the state that enters each of them
 // (a kept one), or the gradient of the state that leaves it (of every chunk).
-template <bool kBackward>
-__global__ void __launch_bounds__(256, 4)
+template <bool kBackward, int kLoads>
+__global__ void __launch_bounds__(256, kLoads < kTogetherOfFew ? 4 : 1)
     carry_kernel(ScanPlan plan, const float* __restrict__ A, const float* __restrict__ added,
                  const float* __restrict__ total, float* __restrict__ states) {
   const int64_t element = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x, all = plan.state_floats();
@@ -138,17 +140,17 @@ __global__ void __launch_bounds__(256, 4)
   const int64_t steps = last - first;
   const auto chunk = [&](int64_t i) { return kBackward ? last - i : first + i; };
   float state = 0.0f;
-  for (int64_t i0 = 0; i0 < steps; i0 += kTogether) {
-    float addend[kTogether], sum[kTogether];
+  for (int64_t i0 = 0; i0 < steps; i0 += kLoads) {
+    float addend[kLoads], sum[kLoads];
 #pragma unroll
-    for (int k = 0; k < kTogether; ++k) {
+    for (int k = 0; k < kLoads; ++k) {
       if (i0 + k >= steps) continue;
       addend[k] = added[chunk(i0 + k) * all + element];
       // Not written of a sequence's first chunk, and not needed.
       sum[k] = i0 + k > 0 ? total[chunk(i0 + k) * plan.channels + channel] : 0.0f;
     }
 #pragma unroll
-    for (int k = 0; k < kTogether; ++k) {
+    for (int k = 0; k < kLoads; ++k) {
       if (i0 + k >= steps) continue;
       const int64_t c = chunk(i0 + k);
       state = exp2_fast(rate * sum[k]) * state + addend[k];
@@ -171,7 +173,9 @@ void carry_states(const ScanPlan& plan, const ScanInput<T>& in, Rows<const T> so
   check_launch(kBackward ? "scan_added_gradient" : "scan_added", plan.text());
   const dim3 grid(static_cast<unsigned>(ceil_div(plan.state_floats(), 256)),
                   static_cast<unsigned>(plan.layout.batch));
-  carry_kernel<kBackward><<<grid, 256, 0, stream>>>(plan, in.A, added.states, added.total, states);
+  const bool few = static_cast<int64_t>(grid.x) * grid.y <= multiprocessors();
+  const auto carry = few ? carry_kernel<kBackward, kTogetherOfFew> : carry_kernel<kBackward, kTogether>;
+  carry<<<grid, 256, 0, stream>>>(plan, in.A, added.states, added.total, states);
   check_launch(kBackward ? "scan_carry_gradient" : "scan_carry", plan.text());
 }
 
