@@ -21,9 +21,10 @@ struct GradientTiles {
   float4 steps[kTile * kPairs];  // of two channels: dt, dt u, dt, dt u
   float B[kTile * kWidth], C[kTile * kWidth];
   float restarts[kTile];
-  // What a warp leaves of a block's steps: dB and dC (half, step, kind, n) summed over the eight channels of
-  // each of its halves.
-  float keys[kTile / kBlock][kWarps][2 * kBlock * 2 * kWidth];
+  // What a warp leaves of a block's steps: dB and dC summed over the eight channels of each of its halves, as
+  // the products leave them (kind, product, half, q, pair of steps, state, step).
+  static constexpr int kProducts = (S + 1) / 2, kOfHalf = kLanes * 2 * 4;
+  float keys[kTile / kBlock][kWarps][2 * kProducts * 2 * kOfHalf];
   Pair<T> u[kTile * kPairs];      // then du
   Pair<T> delta[kTile * kPairs];  // then ddelta
   Pair<T> dy[kTile * kPairs];
@@ -81,23 +82,34 @@ struct TileRows {
   }
 };
 
-// keys (used, 2, width): dB and dC, summed over what warps have left.
+// keys (used, 2, width): dB and dC, summed over what warps have left. A thread has two steps of two states.
 template <class T, int S>
 __device__ __forceinline__ void sum_keys(const GradientTiles<T, S>& tiles, float* keys, int used) {
-  constexpr int kRow = 2 * kLanes * S;
+  using Tiles = GradientTiles<T, S>;
+  constexpr int kLeft = 2 * Tiles::kProducts * kLanes * 2;  // of a block's steps
 #pragma unroll
-  for (int i = threadIdx.x * 4; i < kTile * kRow; i += kThreads * 4) {
-    const int t = i / kRow, value = i % kRow;
+  for (int i = threadIdx.x; i < kTile / kBlock * kLeft; i += kThreads) {
+    const int block = i / kLeft, place = i % (kLanes * 2), product = i / (kLanes * 2) % Tiles::kProducts;
+    const int kind = i / (kLanes * 2 * Tiles::kProducts) % 2, t = block * kBlock + place % 2 * 2;
     if (t >= used) break;
     float sum[4] = {};
 #pragma unroll
     for (int part = 0; part < 2 * kWarps; ++part) {
+      const int at = ((kind * Tiles::kProducts + product) * 2 + part % 2) * Tiles::kOfHalf + place * 4;
       float of_part[4];
-      load(of_part, &tiles.keys[t / kBlock][part / 2][(part % 2 * kBlock + t % kBlock) * kRow + value]);
+      load(of_part, &tiles.keys[block][part / 2][at]);
 #pragma unroll
       for (int k = 0; k < 4; ++k) sum[k] += of_part[k];
     }
-    __stcg(reinterpret_cast<float4*>(keys + i), make_float4(sum[0], sum[1], sum[2], sum[3]));
+    float* to = keys + (t * 2 + kind) * Tiles::kWidth + place / 2 * S + product * 2;
+#pragma unroll
+    for (int j = 0; j < 2; ++j, to += 2 * Tiles::kWidth) {
+      if (t + j >= used) break;
+      if constexpr (S > 1)
+        __stcg(reinterpret_cast<float2*>(to), make_float2(sum[j], sum[2 + j]));
+      else
+        __stcg(to, sum[j]);
+    }
   }
 }
 
@@ -106,7 +118,8 @@ __global__ void __launch_bounds__(kThreads, S <= 4 ? 3 : 1)
     gradient_kernel(ScanPlan plan, ScanInput<T> in, GradientOutput<T> out) {
   extern __shared__ uint4 shared[];
   auto& tiles = *reinterpret_cast<GradientTiles<T, S>*>(shared);
-  constexpr int kWidth = kLanes * S, kProducts = (S + 1) / 2;
+  using Tiles = GradientTiles<T, S>;
+  constexpr int kWidth = Tiles::kWidth, kProducts = Tiles::kProducts;
   const int first = blockIdx.y * kChannels;
   const PairLane own;
   const int channel = first + 2 * own.pair, q = own.q;
@@ -206,14 +219,12 @@ __global__ void __launch_bounds__(kThreads, S <= 4 ? 3 : 1)
     };
     const int lane = threadIdx.x % 32;
     // Columns 2 (lane % 4) and the next one are steps of half lane % 4 / 2.
-    const auto leave = [&](float* keys, const float(&sums)[kProducts][4]) {
+    const auto leave = [&](float* keys, int kind, const float(&sums)[kProducts][4]) {
       if (lane % 4 / 2 != own.half) return;
 #pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        float values[S];
-#pragma unroll
-        for (int s = 0; s < S; ++s) values[s] = sums[s / 2][s % 2 * 2 + j];
-        store(keys + (own.half * kBlock + lane % 2 * 2 + j) * 2 * kWidth + q * S, values);
+      for (int i = 0; i < kProducts; ++i) {
+        store(keys + ((kind * kProducts + i) * 2 + own.half) * Tiles::kOfHalf + (q * 2 + lane % 2) * 4,
+              sums[i]);
       }
     };
 #pragma unroll 1
@@ -250,7 +261,7 @@ __global__ void __launch_bounds__(kThreads, S <= 4 ? 3 : 1)
             const float2 up = to_floats(tiles.dy[(t0 + k) * kPairs + own.pair]);
             add_step(dC, h, k, up.x, up.y);
           }
-          leave(keys + kWidth, dC);
+          leave(keys, 1, dC);
         }
         float of_decay[2][kBlock], of_input[2][kBlock];
         float dB[kProducts][4] = {};
@@ -284,7 +295,7 @@ __global__ void __launch_bounds__(kThreads, S <= 4 ? 3 : 1)
             of_input[m][k] = input;
           }
         }
-        leave(keys, dB);
+        leave(keys, 0, dB);
         // Lane q: step q of the four.
         const int at = (t0 + q) * kPairs + own.pair;
         const float4 step = tiles.steps[at];
