@@ -30,8 +30,8 @@ __global__ void __launch_bounds__(kThreads, kAddedBlocks<T, S>)
   __shared__ __align__(16) float4 steps[kTile * kChannels / 2];
   __shared__ __align__(16) float weighed[kTile * kLanes * S];
   const ChunkSpan span = chunk_span(plan.layout, blockIdx.x);
-  const int begin = span.tail();
-  if (!kBackward && begin == kChunk) return;
+  const int begin = span.tail(), entered = span.entered(), entered_middle = span.entered(kTile);
+  if (kBackward ? entered + entered_middle == 0 : begin == kChunk) return;
   const int first = blockIdx.y * kChannels;
   const TilePairs<kTile, kChannels / 2> pairs(threadIdx.x);
   const TilePairs<kTile, 2 * S> states(threadIdx.x);
@@ -69,8 +69,10 @@ __global__ void __launch_bounds__(kThreads, kAddedBlocks<T, S>)
 #pragma unroll 1
   for (int i = 0; i < kTiles; ++i) {
     const int row = (kBackward ? kTiles - 1 - i : i) * kTile;
-    const int from = kBackward ? 0 : max(begin - row, 0),
-              to = kBackward ? min(span.entered(row), kTile) : kTile;
+    const int from = kBackward ? 0 : max(begin - row, 0), to = min(!kBackward ? kTile
+                                                                   : row > 0  ? entered_middle
+                                                                              : entered,
+                                                                   kTile);
     if (from >= to) continue;
     {
       const float2 bias = pairs.bias(in.dt_bias, first, plan.channels);
@@ -109,7 +111,7 @@ __global__ void __launch_bounds__(kThreads, kAddedBlocks<T, S>)
     if (!kBackward || row == 0) continue;
     leave(middle);
     // The sequence does not reach into this tile from the chunk before.
-    if (span.entered() <= row) {
+    if (entered <= row) {
 #pragma unroll
       for (int m = 0; m < 2; ++m) {
         sum[m] = 0.0f;
@@ -118,7 +120,7 @@ __global__ void __launch_bounds__(kThreads, kAddedBlocks<T, S>)
       }
     }
   }
-  if (!kBackward || span.entered() > 0) leave(added);
+  if (!kBackward || entered > 0) leave(added);
 }
 
 // Chunks whose loads a thread has on their way together: many where blocks are few, and otherwise as many as
