@@ -268,7 +268,7 @@ TEST_CASE("causal_conv1d on a GPU walks strips of many batches", "[gpu]") {
       const auto inputs = test::converted(random_inputs(T, channels, width, 70), at::kFloat, at::kCUDA);
       const auto upstream = (test::random_normal({T, total}, 71, at::kFloat) + 1).to(at::kCUDA);
       const auto expected = test::output_and_gradients(pieces_on(layout, Path::composite, 0, pieces),
-                                                       test::converted(inputs, at::kDouble), upstream);
+                                                       test::converted(inputs, at::kDouble, at::kCUDA), upstream);
       check_close(test::output_and_gradients(pieces_on(layout, Path::automatic, 0, pieces), inputs, upstream),
                   expected, 3e-6);
     }
