@@ -133,7 +133,8 @@ struct Chooser {
     return ops::lsh(K, Q, R, hash_function(model), share, layout, path).membership;
   }
   ops::TopkMembership topk(int64_t share, ops::Path path) const {
-    return ops::cumulative_topk(ops::causal_scores(Q, K, mlp, layout, path).scores, share, layout, path);
+    const at::Tensor summary = ops::query_summary_causal(Q, layout, path);
+    return ops::cumulative_topk(ops::key_scores(K, summary, mlp, layout, path), share, layout, path);
   }
   ops::Membership membership(size_t i) const {
     const int64_t share = sparse.share(i);

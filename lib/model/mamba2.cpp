@@ -70,8 +70,7 @@ MixerOutput Mamba2::forward(const at::Tensor& x, const ops::PackedLayout& layout
     gate.y = ops::ssd(scanned, layout, config_.chunk_size).reshape({T, d_inner});
   };
   if (branch_) {
-    // The scan's blocks fill the GPU as soon as they start, and stay.
-    out.branch = branch_->forward(in[5], in[6], layout, draws, scan, Beside::behind_projection);
+    out.branch = branch_->forward(in[5], in[6], layout, draws, scan);
     gate.O = out.branch.attended;
     gate.E = out.branch.E;
   } else {

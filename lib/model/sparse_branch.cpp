@@ -30,19 +30,16 @@ struct PatternPass {
   const ops::ScoreMlp& mlp;
   const ops::PackedLayout& layout;
   const Draws& draws;
-  MadeAhead ahead;
+  at::Tensor R;         // undefined: still to be drawn
   at::Tensor aux_loss;  // made on kRankingLane
-  // Of the pattern that runs.
-  size_t pattern = 0;
-  int64_t share = 0;
+  int64_t share = 0;    // of the pattern that runs
 
   bool paper() const { return config.mode == Statistics::paper; }
 
-  PatternRecord run(size_t i) {
-    pattern = i;
-    share = config.sparse.share(i);
+  PatternRecord run(PatternKind kind, int64_t share_of_k) {
+    share = share_of_k;
     PatternRecord record;
-    record.kind = config.sparse.patterns[i];
+    record.kind = kind;
     record.keys.empty_row = paper() ? ops::EmptyRow::uniform : ops::EmptyRow::zero;
     record.keys.memberships.push_back(membership(record));
     return record;
@@ -68,10 +65,8 @@ struct PatternPass {
   }
 
   ops::Membership lsh(PatternRecord& record) {
-    at::Tensor& R = ahead.hash_matrix;
     if (!R.defined()) R = draws.hash_matrix(layer, K.size(1), config.sparse.hash_bits);
-    const auto decision =
-        ops::lsh(K, Q, R, hash_function(config), share, layout, ops::Path::automatic, ahead.sums);
+    const auto decision = ops::lsh(K, Q, R, hash_function(config), share, layout);
     record.query_projection = decision.query_projection;
     record.key_projection = decision.key_projection;
     record.query_bin = decision.membership.query_bin;
@@ -80,14 +75,8 @@ struct PatternPass {
   }
 
   ops::Membership key_selection(PatternRecord& record) {
-    if (paper()) {
-      record.summary = ops::query_summary_paper(Q, layout);
-      record.scores = ops::key_scores(K, record.summary, mlp, layout);
-    } else {
-      const auto made = ops::causal_scores(Q, K, mlp, layout, ops::Path::automatic, ahead.sums);
-      record.summary = made.summary;
-      record.scores = made.scores;
-    }
+    record.summary = paper() ? ops::query_summary_paper(Q, layout) : ops::query_summary_causal(Q, layout);
+    record.scores = ops::key_scores(K, record.summary, mlp, layout);
     if (draws.training()) {
       ops::Lane ranking(kRankingLane, {K, Q, record.summary});
       rank(record);
@@ -98,8 +87,7 @@ struct PatternPass {
 
   // The ranking loss; the MLP runs again, with gradient, at the sampled positions.
   void rank(PatternRecord& record) {
-    record.sampled =
-        ahead.sampled.empty() ? draws.sampled_positions(layer, share, layout) : ahead.sampled[pattern];
+    record.sampled = draws.sampled_positions(layer, share, layout);
     // `paper` takes its statistics in the activations' dtype, as the official code; `causal` in fp32 or
     // wider, and without padded queries.
     const auto wide = [](at::ScalarType type) { return at::promote_types(type, at::kFloat); };
@@ -116,23 +104,23 @@ struct PatternPass {
 
 BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at::Tensor& K,
                               const at::Tensor& Q, const at::Tensor& V, const ops::ScoreMlp& mlp,
-                              const ops::PackedLayout& layout, const Draws& draws, const MadeAhead& ahead) {
+                              const ops::PackedLayout& layout, const Draws& draws, const at::Tensor& R) {
   const SparseConfig& sparse = config.sparse;
   const at::Tensor keys = K.detach(), queries = Q.detach();
-  PatternPass pass{config, layer, keys, queries, mlp, layout, draws, ahead, {}};
+  PatternPass pass{config, layer, keys, queries, mlp, layout, draws, R, {}};
   BranchOutput out;
   ops::KeySet all;
   std::vector<std::unique_ptr<ops::Lane>> lanes;
   for (size_t i = 0; i < sparse.patterns.size(); ++i) {
-    if (sparse.share(i) < 1) {
+    const int64_t share = sparse.share(i);
+    if (share < 1) {
       throw std::invalid_argument("k = " + std::to_string(sparse.k) + " leaves no key for each of " +
                                   std::to_string(sparse.patterns.size()) + " patterns");
     }
     // The last pattern goes on where the attention follows.
     const bool last = i + 1 == sparse.patterns.size();
-    if (!last)
-      lanes.push_back(std::make_unique<ops::Lane>(kPatternLane, std::vector{keys, queries, ahead.sums}));
-    out.records.push_back(pass.run(i));
+    if (!last) lanes.push_back(std::make_unique<ops::Lane>(kPatternLane, std::vector{keys, queries}));
+    out.records.push_back(pass.run(sparse.patterns[i], share));
     if (!last) lanes.back()->leave();
     const ops::KeySet& part = out.records.back().keys;
     all.empty_row = part.empty_row;
@@ -170,9 +158,9 @@ bool SparseBranch::has(PatternKind kind) const {
   return std::find(patterns.begin(), patterns.end(), kind) != patterns.end();
 }
 
-ops::KeysQueries SparseBranch::project(const at::Tensor& u, const ops::PackedLayout* layout) const {
+ops::KeysQueries SparseBranch::project(const at::Tensor& u) const {
   return ops::keys_queries(ops::linear(u, xx_proj_->to(u.scalar_type())),
-                           1 / std::sqrt(static_cast<double>(config_.d_qk())), layout);
+                           1 / std::sqrt(static_cast<double>(config_.d_qk())));
 }
 
 ops::ScoreMlp SparseBranch::score_mlp() const {
@@ -180,38 +168,18 @@ ops::ScoreMlp SparseBranch::score_mlp() const {
   return {*mlp_[0], *mlp_[1], *mlp_[2], *mlp_[3], *mlp_[4], *mlp_[5]};
 }
 
-std::vector<at::Tensor> SparseBranch::sampled_positions(const Draws& draws,
-                                                        const ops::PackedLayout& layout) const {
-  const SparseConfig& sparse = config_.sparse;
-  std::vector<at::Tensor> sampled(sparse.patterns.size());
-  for (size_t i = 0; i < sampled.size(); ++i) {
-    if (sparse.patterns[i] == PatternKind::key_selection && sparse.share(i) > 0)
-      sampled[i] = draws.sampled_positions(layer_, sparse.share(i), layout);
-  }
-  return sampled;
-}
-
 BranchOutput SparseBranch::forward(const at::Tensor& u, const at::Tensor& V, const ops::PackedLayout& layout,
-                                   const Draws& draws, const std::function<void()>& beside,
-                                   Beside start) const {
-  // What hashes and what is ranked is drawn while the keys are projected.
-  MadeAhead ahead;
-  if (draws.training() && has(PatternKind::key_selection)) {
-    const ops::Lane sampling(kRankingLane, {});
-    ahead.sampled = sampled_positions(draws, layout);
-  }
+                                   const Draws& draws, const std::function<void()>& beside) const {
+  // What hashes is drawn while the keys are projected.
   ops::Lane drawing(kPatternLane, {});
-  if (has(PatternKind::lsh))
-    ahead.hash_matrix = draws.hash_matrix(layer_, config_.d_qk(), config_.sparse.hash_bits);
+  const at::Tensor R = has(PatternKind::lsh)
+                           ? draws.hash_matrix(layer_, config_.d_qk(), config_.sparse.hash_bits)
+                           : at::Tensor();
   drawing.leave();
-  ops::Lane projecting(kBranchLane, {u});
-  const auto keys = project(u, &layout);
-  ahead.sums = keys.sums;
-  projecting.leave();
-  if (start == Beside::behind_projection) projecting.join({});
-  ops::Lane lane(kBranchLane, {V});
-  drawing.join({ahead.hash_matrix});
-  BranchOutput out = branch_attention(config_, layer_, keys.K, keys.Q, V, score_mlp(), layout, draws, ahead);
+  ops::Lane lane(kBranchLane, {u, V});
+  const auto [K, Q] = project(u);
+  drawing.join({R});
+  BranchOutput out = branch_attention(config_, layer_, K, Q, V, score_mlp(), layout, draws, R);
   lane.leave();
   beside();
   lane.join({out.attended});
@@ -233,8 +201,8 @@ std::unique_ptr<BranchState> SparseBranch::initial_state(const Draws& draws, at:
 }
 
 at::Tensor SparseBranch::step(const at::Tensor& u, BranchState& state) const {
-  const auto keys = project(u);
-  return state.attend(keys.K, keys.Q, u) * E_->to(u.scalar_type());
+  const auto [K, Q] = project(u);
+  return state.attend(K, Q, u) * E_->to(u.scalar_type());
 }
 
 }  // namespace hax

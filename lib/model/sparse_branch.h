@@ -39,28 +39,16 @@ struct BranchOutput {
   std::vector<PatternRecord> records;
 };
 
-// What the patterns draw and read, where it was made beforehand; the rest is made when it is needed.
-struct MadeAhead {
-  at::Tensor hash_matrix;
-  std::vector<at::Tensor> sampled;  // of each pattern; undefined but for key_selection while training
-  at::Tensor sums;                  // ops::KeysQueries
-};
-
 // The branch from K (scaled), Q (T, d_qk) and V (T, d_inner) on: everything but W_xx and E, which
-// stays undefined. `mlp` is read by key_selection alone. ahead: of `draws`, K and Q. Throws
-// std::invalid_argument when a pattern's share of k is 0.
+// stays undefined. `mlp` is read by key_selection alone. R: what draws.hash_matrix gives, where it was asked
+// for already. Throws std::invalid_argument when a pattern's share of k is 0.
 BranchOutput branch_attention(const ModelConfig& config, int64_t layer, const at::Tensor& K,
                               const at::Tensor& Q, const at::Tensor& V, const ops::ScoreMlp& mlp,
-                              const ops::PackedLayout& layout, const Draws& draws,
-                              const MadeAhead& ahead = {});
+                              const ops::PackedLayout& layout, const Draws& draws, const at::Tensor& R = {});
 
 // What the names of the score MLP's parameters begin with, behind the mixer's prefix. The ranking loss alone
 // trains them.
 constexpr std::string_view kScoreMlpName = "dx_proj_";
-
-// When work beside a branch begins on a GPU: at once, or when the keys are projected and their first kernels
-// have found room, for work that would leave them none.
-enum class Beside { at_once, behind_projection };
 
 class SparseBranch {
  public:
@@ -74,17 +62,14 @@ class SparseBranch {
   // gradient arrives apart. `beside` is called meanwhile: work that needs nothing from the branch, and may
   // run at the same time (ops::Lane).
   BranchOutput forward(const at::Tensor& u, const at::Tensor& V, const ops::PackedLayout& layout,
-                       const Draws& draws, const std::function<void()>& beside,
-                       Beside start = Beside::at_once) const;
+                       const Draws& draws, const std::function<void()>& beside) const;
   // Decoding (lib/model/decoding.h): u (1, d_inner) of the next token -> O * E, (1, d_inner).
   std::unique_ptr<BranchState> initial_state(const Draws& draws, at::ScalarType compute) const;
   at::Tensor step(const at::Tensor& u, BranchState& state) const;
 
  private:
   bool has(PatternKind kind) const;
-  ops::KeysQueries project(const at::Tensor& u, const ops::PackedLayout* layout = nullptr) const;
-  // Of each pattern (MadeAhead).
-  std::vector<at::Tensor> sampled_positions(const Draws& draws, const ops::PackedLayout& layout) const;
+  ops::KeysQueries project(const at::Tensor& u) const;
   ops::ScoreMlp score_mlp() const;  // empty without key_selection
 
   const ModelConfig config_;

@@ -99,14 +99,8 @@ class CudaConv : public torch::autograd::Function<CudaConv> {
       others.push_back(cut.pieces[i]);
       of_others.push_back(std::move(gradients[i]));
     }
-    const at::Tensor drows =
-        gradient_buffer(x.size(0), ctx->saved_data["width"].toInt(), others, of_others, x.options());
-    // Beside the kernel, which writes the other columns.
-    variable_list read_and_written = of_others;
-    read_and_written.push_back(drows);
-    Lane filling(kUrgentLanes - 1, read_and_written);
-    fill_gradient_buffer(drows, others, of_others, {cut.first, cut.channels});
-    filling.leave();
+    const at::Tensor drows = gathered_gradient(x.size(0), ctx->saved_data["width"].toInt(), others,
+                                               std::move(of_others), {cut.first, cut.channels}, x.options());
     const at::Tensor dx = drows.narrow(1, cut.first, cut.channels);
     const auto device = cuda_layout(layout);
     const at::Tensor parts = at::empty({cuda::conv_parts_floats(device, shape)}, taps.options());
@@ -117,7 +111,6 @@ class CudaConv : public torch::autograd::Function<CudaConv> {
                              device_data<float>(shift), upstream_of<T>(cut, gradients, kept),
                              mutable_device_rows<T>(dx), mutable_device_data<float>(parts), cuda_stream());
     });
-    filling.join({drows});
     const auto of_parameters = parameter_gradients(
         ctx->saved_data["apart"].toBool(), {taps, shift}, {parts}, [&]() -> variable_list {
           const at::Tensor sums = at::empty({(shape.width + 1) * shape.channels}, taps.options());

@@ -90,15 +90,11 @@ at::Tensor ColumnGradients::like(const at::Tensor& slice) {
   return detached_columns(buffers_.back().rows, place);
 }
 
-at::Tensor gradient_buffer(int64_t T, int64_t width, const std::vector<Columns>& pieces,
-                           const std::vector<at::Tensor>& gradients, const at::TensorOptions& options) {
-  const at::Tensor buffer = own_buffer(T, width, pieces, gradients);
-  return buffer.defined() ? buffer : at::empty({T, width}, options);
-}
-
-void fill_gradient_buffer(const at::Tensor& buffer, const std::vector<Columns>& pieces,
-                          const std::vector<at::Tensor>& gradients, Columns left_out) {
-  const int64_t T = buffer.size(0), width = buffer.size(1);
+at::Tensor gathered_gradient(int64_t T, int64_t width, const std::vector<Columns>& pieces,
+                             const std::vector<at::Tensor>& gradients, Columns left_out,
+                             const at::TensorOptions& options) {
+  at::Tensor buffer = own_buffer(T, width, pieces, gradients);
+  if (!buffer.defined()) buffer = at::empty({T, width}, options);
   std::vector<Columns> filled{left_out};
   for (size_t i = 0; i < pieces.size(); ++i) {
     if (!gradients[i].defined()) continue;
@@ -113,13 +109,6 @@ void fill_gradient_buffer(const at::Tensor& buffer, const std::vector<Columns>& 
     if (columns.begin > reached) buffer.narrow(1, reached, columns.begin - reached).zero_();
     reached = std::max(reached, columns.end());
   }
-}
-
-at::Tensor gathered_gradient(int64_t T, int64_t width, const std::vector<Columns>& pieces,
-                             const std::vector<at::Tensor>& gradients, Columns left_out,
-                             const at::TensorOptions& options) {
-  const at::Tensor buffer = gradient_buffer(T, width, pieces, gradients, options);
-  fill_gradient_buffer(buffer, pieces, gradients, left_out);
   return buffer;
 }
 

@@ -38,12 +38,6 @@ at::Tensor gathered_gradient(int64_t T, int64_t width, const std::vector<Columns
                              const std::vector<at::Tensor>& gradients, Columns left_out,
                              const at::TensorOptions& options);
 
-// The two halves of it: the buffer, and what is still to be written there.
-at::Tensor gradient_buffer(int64_t T, int64_t width, const std::vector<Columns>& pieces,
-                           const std::vector<at::Tensor>& gradients, const at::TensorOptions& options);
-void fill_gradient_buffer(const at::Tensor& buffer, const std::vector<Columns>& pieces,
-                          const std::vector<at::Tensor>& gradients, Columns left_out);
-
 // The pieces of rows (T, width), in any order; they do not overlap. Differentiable.
 std::vector<at::Tensor> split_columns(const at::Tensor& rows, const std::vector<Columns>& pieces);
 

@@ -40,14 +40,10 @@ at::Tensor gate_cuda(const GateInputs& in, const at::Tensor& weight, double eps)
 Refusal key_scores_cuda_refusal(const at::Tensor& K, const at::Tensor& summary, const ScoreMlp& mlp);
 at::Tensor key_scores_cuda(const at::Tensor& K, const at::Tensor& summary, const ScoreMlp& mlp,
                            const PackedLayout& layout);
-bool has_causal_scores_cuda(const at::Tensor& Q, const at::Tensor& K, const ScoreMlp& mlp);
-SummariesAndScores causal_scores_cuda(const at::Tensor& Q, const at::Tensor& K, const ScoreMlp& mlp,
-                                      const PackedLayout& layout, const at::Tensor& sums);
 
 Refusal lsh_cuda_refusal(const at::Tensor& K, int64_t h, int64_t n_bins);
 LshMembership lsh_cuda(const at::Tensor& K, const at::Tensor& Q, const at::Tensor& R,
-                       const HashFunction& hash, int64_t width, const PackedLayout& layout,
-                       const at::Tensor& sums);
+                       const HashFunction& hash, int64_t width, const PackedLayout& layout);
 
 Refusal query_summary_cuda_refusal(const at::Tensor& Q);
 at::Tensor query_summary_causal_cuda(const at::Tensor& Q, const PackedLayout& layout);
@@ -71,7 +67,7 @@ at::Tensor embedding_cuda(const at::Tensor& weight, const at::Tensor& tokens, co
 CrossEntropy cross_entropy_cuda(const at::Tensor& logits, const at::Tensor& target, bool rounds);
 
 bool has_keys_queries_cuda(const at::Tensor& rows);
-KeysQueries keys_queries_cuda(const at::Tensor& rows, double scale, const PackedLayout* layout);
+KeysQueries keys_queries_cuda(const at::Tensor& rows, double scale);
 
 // Of fp32 and bf16, one cast to the other.
 bool has_pieces_cuda(const at::Tensor& x);

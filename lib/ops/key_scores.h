@@ -27,13 +27,4 @@ struct ScoreMlp {
 at::Tensor key_scores(const at::Tensor& K, const at::Tensor& summary, const ScoreMlp& mlp,
                       const PackedLayout& layout, Path path = Path::automatic);
 
-struct SummariesAndScores {
-  at::Tensor summary, scores;
-};
-// query_summary_causal of Q and the key_scores that follow from it; on a GPU and for bf16 keys by one kernel.
-// sums: of keys_queries, where they made K and Q.
-SummariesAndScores causal_scores(const at::Tensor& Q, const at::Tensor& K, const ScoreMlp& mlp,
-                                 const PackedLayout& layout, Path path = Path::automatic,
-                                 const at::Tensor& sums = {});
-
 }  // namespace hax::ops

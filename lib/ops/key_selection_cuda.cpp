@@ -14,7 +14,7 @@ Refusal query_summary_cuda_refusal(const at::Tensor& Q) {
 
 at::Tensor query_summary_causal_cuda(const at::Tensor& Q_in, const PackedLayout& layout) {
   const at::Tensor Q = as_rows(Q_in);
-  const at::Tensor summary = at::empty(Q.sizes(), Q.options().dtype(at::kFloat));
+  const at::Tensor summary = at::zeros(Q.sizes(), Q.options().dtype(at::kFloat));
   const at::Tensor work =
       at::empty({cuda::summary_scratch_floats(cuda_layout(layout), Q.size(1))}, summary.options());
   with_element_type(Q, [&](auto element) {
@@ -28,7 +28,7 @@ at::Tensor query_summary_causal_cuda(const at::Tensor& Q_in, const PackedLayout&
 
 at::Tensor query_summary_paper_cuda(const at::Tensor& Q_in, const PackedLayout& layout) {
   const at::Tensor Q = as_rows(Q_in);
-  const at::Tensor summary = at::empty(Q.sizes(), Q.options());
+  const at::Tensor summary = at::zeros(Q.sizes(), Q.options());
   with_element_type(Q, [&](auto element) {
     using T = decltype(element);
     cuda::query_summary_paper<T>(cuda_layout(layout), Q.size(1), layout.padded_length, device_rows<T>(Q),
@@ -81,54 +81,23 @@ Refusal key_scores_cuda_refusal(const at::Tensor& K, const at::Tensor& summary, 
   return "d_qk " + std::to_string(K.size(1)) + " has no kernel";
 }
 
-namespace {
-
-// f(weights) with the MLP's as the kernels take them.
-template <class F>
-void with_score_weights(const ScoreMlp& mlp, const F& f) {
-  const std::array<at::Tensor, 6> w = {mlp.w1.contiguous(), mlp.b1.contiguous(), mlp.w2.contiguous(),
-                                       mlp.b2.contiguous(), mlp.w3.contiguous(), mlp.b3.contiguous()};
-  with_element_type(w[0], [&](auto element) {
-    using W = decltype(element);
-    const auto weight = [&](size_t i) { return device_data<W>(w[i]); };
-    f(cuda::ScoreWeights<W>{weight(0), weight(1), weight(2), weight(3), weight(4), weight(5)});
-  });
-}
-
-}  // namespace
-
 at::Tensor key_scores_cuda(const at::Tensor& K_in, const at::Tensor& summary_in, const ScoreMlp& mlp,
                            const PackedLayout& layout) {
   const at::Tensor K = as_rows(K_in), summary = as_rows(summary_in);
-  const at::Tensor scores = at::empty({K.size(0)}, mlp.w1.options());
+  const std::array<at::Tensor, 6> w = {mlp.w1.contiguous(), mlp.b1.contiguous(), mlp.w2.contiguous(),
+                                       mlp.b2.contiguous(), mlp.w3.contiguous(), mlp.b3.contiguous()};
+  const at::Tensor scores = at::empty({K.size(0)}, w[0].options());
   with_element_type(summary, [&](auto summary_element) {
-    with_score_weights(mlp, [&]<class W>(const cuda::ScoreWeights<W>& weights) {
+    with_element_type(w[0], [&](auto weight_element) {
       using S = decltype(summary_element);
+      using W = decltype(weight_element);
+      const auto weight = [&](size_t i) { return device_data<W>(w[i]); };
+      const cuda::ScoreWeights<W> weights{weight(0), weight(1), weight(2), weight(3), weight(4), weight(5)};
       cuda::key_scores<S, W>(cuda_layout(layout), K.size(1), device_rows<__nv_bfloat16>(K),
                              device_rows<S>(summary), weights, mutable_device_data<W>(scores), cuda_stream());
     });
   });
   return scores;
-}
-
-bool has_causal_scores_cuda(const at::Tensor& Q, const at::Tensor& K, const ScoreMlp& mlp) {
-  return K.is_cuda() && Q.scalar_type() == at::kBFloat16 && key_scores_cuda_refusal(K, Q, mlp).empty();
-}
-
-SummariesAndScores causal_scores_cuda(const at::Tensor& Q_in, const at::Tensor& K_in, const ScoreMlp& mlp,
-                                      const PackedLayout& layout, const at::Tensor& sums) {
-  const at::Tensor Q = as_rows(Q_in), K = as_rows(K_in);
-  const auto floats = Q.options().dtype(at::kFloat);
-  const at::Tensor summary = at::empty(Q.sizes(), floats);
-  const at::Tensor scores = at::empty({K.size(0)}, mlp.w1.options());
-  const at::Tensor work = at::empty({cuda::summary_scratch_floats(cuda_layout(layout), Q.size(1))}, floats);
-  with_score_weights(mlp, [&]<class W>(const cuda::ScoreWeights<W>& weights) {
-    cuda::causal_scores<W>(
-        cuda_layout(layout), K.size(1), device_rows<__nv_bfloat16>(Q), device_rows<__nv_bfloat16>(K), weights,
-        sums.defined() ? device_data<float>(sums) : nullptr, mutable_device_data<float>(summary),
-        mutable_device_data<W>(scores), mutable_device_data<float>(work), cuda_stream());
-  });
-  return {summary, scores};
 }
 
 }  // namespace hax::ops

@@ -7,15 +7,15 @@
 
 namespace hax::ops {
 
-KeysQueries keys_queries(const at::Tensor& rows, double scale, [[maybe_unused]] const PackedLayout* layout) {
+KeysQueries keys_queries(const at::Tensor& rows, double scale) {
   if (rows.dim() != 2 || rows.size(1) % 2 != 0)
     throw std::invalid_argument("keys_queries: wanted (T, 2 d), not " + std::to_string(rows.size(-1)) +
                                 " columns");
 #ifdef HAX_CUDA
-  if (has_keys_queries_cuda(rows)) return keys_queries_cuda(rows, scale, layout);
+  if (has_keys_queries_cuda(rows)) return keys_queries_cuda(rows, scale);
 #endif
   const auto halves = rows.chunk(2, 1);
-  return {halves[0] * scale, halves[1], {}};
+  return {halves[0] * scale, halves[1]};
 }
 
 }  // namespace hax::ops

@@ -10,29 +10,16 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Where sums go, if anywhere.
-struct Summing {
-  const PackedLayout* layout;
-  at::Tensor sums;
-};
-
 class CudaKeysQueries : public torch::autograd::Function<CudaKeysQueries> {
  public:
-  static variable_list forward(AutogradContext* ctx, const at::Tensor& rows_in, double scale,
-                               const Summing& summing) {
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& rows_in, double scale) {
     const at::Tensor rows = aligned_rows(rows_in);
     const int64_t T = rows.size(0), d = rows.size(1) / 2;
     const at::Tensor K = at::empty({T, d}, rows.options()), Q = at::empty({T, d}, rows.options());
     with_element_type(rows, [&](auto element) {
       using E = decltype(element);
-      const auto by = static_cast<float>(scale);
-      const auto from = device_rows<E>(rows);
-      E *keys = mutable_device_data<E>(K), *queries = mutable_device_data<E>(Q);
-      if (summing.sums.defined())
-        cuda::split_keys_queries<E>(cuda_layout(*summing.layout), d, by, from, keys, queries,
-                                    mutable_device_data<float>(summing.sums), cuda_stream());
-      else
-        cuda::split_keys_queries<E>(T, d, by, from, keys, queries, cuda_stream());
+      cuda::split_keys_queries<E>(T, d, static_cast<float>(scale), device_rows<E>(rows),
+                                  mutable_device_data<E>(K), mutable_device_data<E>(Q), cuda_stream());
     });
     ctx->saved_data["scale"] = scale;
     return {K, Q};
@@ -48,7 +35,7 @@ class CudaKeysQueries : public torch::autograd::Function<CudaKeysQueries> {
                                  device_rows<E>(dK), device_rows<E>(dQ), mutable_device_data<E>(rows),
                                  cuda_stream());
     });
-    return {rows, at::Tensor(), at::Tensor()};
+    return {rows, at::Tensor()};
   }
 };
 
@@ -60,14 +47,9 @@ bool has_keys_queries_cuda(const at::Tensor& rows) {
          rows.size(1) / 2 * rows.element_size() % 16 == 0;
 }
 
-KeysQueries keys_queries_cuda(const at::Tensor& rows, double scale, const PackedLayout* layout) {
-  Summing summing{layout, {}};
-  const int64_t d = rows.size(1) / 2;
-  if (layout && d <= cuda::kSummedWidest)
-    summing.sums =
-        at::empty({cuda::keys_queries_sums(cuda_layout(*layout), d)}, rows.options().dtype(at::kFloat));
-  const auto both = CudaKeysQueries::apply(rows, scale, summing);
-  return {both[0], both[1], summing.sums};
+KeysQueries keys_queries_cuda(const at::Tensor& rows, double scale) {
+  const auto both = CudaKeysQueries::apply(rows, scale);
+  return {both[0], both[1]};
 }
 
 }  // namespace hax::ops

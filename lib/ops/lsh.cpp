@@ -144,13 +144,11 @@ LshMembership lsh_membership(const at::Tensor& query_bin_in, const at::Tensor& k
 }
 
 LshDecision lsh(const at::Tensor& K, const at::Tensor& Q, const at::Tensor& R_in, const HashFunction& hash,
-                int64_t width, const PackedLayout& layout, Path path,
-                [[maybe_unused]] const at::Tensor& sums) {
+                int64_t width, const PackedLayout& layout, Path path) {
   const at::NoGradGuard no_grad;
 #ifdef HAX_CUDA
   const auto refusal = [&] { return lsh_cuda_refusal(K, R_in.size(1), hash.n_bins); };
-  if (use_cuda_kernel("lsh", path, K, refusal))
-    return {lsh_cuda(K, Q, R_in, hash, width, layout, sums), {}, {}};
+  if (use_cuda_kernel("lsh", path, K, refusal)) return {lsh_cuda(K, Q, R_in, hash, width, layout), {}, {}};
 #endif
   const auto statistics = [&](const at::Tensor& x) {
     switch (hash.statistics) {

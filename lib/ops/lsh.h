@@ -34,10 +34,9 @@ struct LshDecision {
   LshMembership membership;
   at::Tensor query_projection, key_projection;
 };
-// K, Q (T, d), R (d, h); h <= 30 for signs. sums: of keys_queries, where they made K and Q.
+// K, Q (T, d), R (d, h); h <= 30 for signs.
 LshDecision lsh(const at::Tensor& K, const at::Tensor& Q, const at::Tensor& R, const HashFunction& hash,
-                int64_t width, const PackedLayout& layout, Path path = Path::automatic,
-                const at::Tensor& sums = {});
+                int64_t width, const PackedLayout& layout, Path path = Path::automatic);
 
 // Ranks and counts from bins in [0, n_bins).
 LshMembership lsh_membership(const at::Tensor& query_bin, const at::Tensor& key_bin, int64_t n_bins,

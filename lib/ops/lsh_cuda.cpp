@@ -26,8 +26,7 @@ Refusal lsh_cuda_refusal(const at::Tensor& K, int64_t h, int64_t n_bins) {
 }
 
 LshMembership lsh_cuda(const at::Tensor& K_in, const at::Tensor& Q_in, const at::Tensor& R_in,
-                       const HashFunction& hash, int64_t width, const PackedLayout& layout,
-                       const at::Tensor& sums) {
+                       const HashFunction& hash, int64_t width, const PackedLayout& layout) {
   const at::Tensor K = as_rows(K_in), Q = as_rows(Q_in);
   const at::Tensor R = R_in.to(K.options().dtype(at::kFloat)).contiguous();
   const auto words = [&] { return at::empty({layout.total()}, layout.position.options()); };
@@ -37,11 +36,9 @@ LshMembership lsh_cuda(const at::Tensor& K_in, const at::Tensor& Q_in, const at:
   with_element_type(K, [&](auto element) {
     using T = decltype(element);
     cuda::lsh<T>(cuda_layout(layout), shape, kernel_centring(hash.statistics), device_rows<T>(K),
-                 device_rows<T>(Q), device_data<float>(R),
-                 sums.defined() ? device_data<float>(sums) : nullptr,
-                 mutable_device_data<int64_t>(out.query_bin), mutable_device_data<int64_t>(out.key_bin),
-                 mutable_device_data<int64_t>(out.rank), mutable_device_data<int64_t>(out.count),
-                 mutable_device_data<float>(work), cuda_stream());
+                 device_rows<T>(Q), device_data<float>(R), mutable_device_data<int64_t>(out.query_bin),
+                 mutable_device_data<int64_t>(out.key_bin), mutable_device_data<int64_t>(out.rank),
+                 mutable_device_data<int64_t>(out.count), mutable_device_data<float>(work), cuda_stream());
   });
   return out;
 }

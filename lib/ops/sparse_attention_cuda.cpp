@@ -12,7 +12,7 @@ namespace hax::ops {
 namespace {
 
 constexpr int64_t kWidestKeys = 64;          // d_qk
-constexpr int kSideLane = kUrgentLanes - 1;  // where keys are ordered, and dQ is made beside dK and dV
+constexpr int kSideLane = kUrgentLanes - 1;  // where dQ is made beside dK and dV
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
@@ -94,18 +94,13 @@ class CudaSparseAttention : public torch::autograd::Function<CudaSparseAttention
     const at::Tensor delta = at::empty_like(lse);
     const auto device = cuda_layout(layout);
     const cuda::AttentionShape shape{Q.size(1), V.size(1)};
-    cuda::TileKeys keys = saved_keys->tile_keys;
-    const at::Tensor order = at::empty({layout.total()}, saved_keys->words.options());
-    Lane ordering(kSideLane, {saved_keys->words, order});
-    cuda::order_keys(device, keys, mutable_device_data<int32_t>(order), cuda_stream());
-    ordering.leave();
+    const cuda::TileKeys& keys = saved_keys->tile_keys;
     with_element_type(Q, [&](auto element) {
       using T = decltype(element);
       const auto q = device_rows<T>(Q), k = device_rows<T>(K), v = device_rows<T>(V), up = device_rows<T>(dO);
       const float *sums = device_data<float>(lse), *deltas = device_data<float>(delta);
       cuda::attention_delta<T>(device, shape, device_data<T>(O), up, mutable_device_data<float>(delta),
                                cuda_stream());
-      ordering.join({order});
       Lane lane(kSideLane, {Q, K, V, lse, dO, delta, dQ, saved_keys->words});
       cuda::attention_dq<T>(device, shape, keys, q, k, v, sums, up, deltas, mutable_device_data<T>(dQ),
                             cuda_stream());

@@ -101,14 +101,11 @@ class CapturedSteps : public StepQueue {
   void run(const ops::cuda::StepShape& shape) {
     using namespace ops::cuda;
     const cudaStream_t stream = stream_.stream();
+    const ModelInput input = inputs_.unpack(shape);
     ops::LaneScope lanes(model_.device());
     const auto compute = compute_dtype(config_.train.precision);
     ParameterSet& parameters = model_.parameters();
-    ops::Lane casting(0, {});
     CastValues weights(parameters, compute);
-    casting.leave();
-    const ModelInput input = inputs_.unpack(shape);
-    casting.join({});
     const DeviceTrainingDraws draws(static_cast<uint64_t>(config_.train.seed),
                                     config_.model.mode == Statistics::paper, noise_bits(config_),
                                     inputs_.step());

@@ -11,10 +11,6 @@
 #include "tests/catch.h"
 #include "tests/ops/tensors.h"
 
-#ifdef HAX_CUDA
-#include "lib/model/device_draws.h"
-#endif
-
 namespace hax::test {
 namespace {
 
@@ -81,26 +77,6 @@ TEST_CASE("Noise of few bits gives its ties to the lower position") {
   CHECK(!sampled.equal(PhiloxDraws(5, 3, true, true, true).sampled_positions(1, k, layout)[0]));
   CHECK_THROWS_AS(PhiloxDraws(5, 3, true, true, true, 0), std::invalid_argument);
 }
-
-#ifdef HAX_CUDA
-TEST_CASE("Positions sampled on a GPU are those sampled on the CPU", "[gpu]") {
-  const at::Tensor step = at::tensor({int64_t{11}}, at::kLong).to(at::kCUDA);
-  for (const auto& lengths : {std::vector<int64_t>{1, 300, 31, 1057, 64, 2, 129, 4096}, {5000, 3, 700}}) {
-    const auto layout = layout_of(lengths, 5003, at::kCUDA);
-    for (int64_t k : {1, 32, 33, 250}) {
-      for (int noise_bits : {32, 8, 1}) {
-        for (bool fill : {false, true}) {
-          CAPTURE(lengths.size(), k, noise_bits, fill);
-          const at::Tensor expected =
-              PhiloxDraws(5, 11, true, true, fill, noise_bits).sampled_positions(2, k, layout);
-          CHECK(
-              DeviceTrainingDraws(5, fill, noise_bits, step).sampled_positions(2, k, layout).equal(expected));
-        }
-      }
-    }
-  }
-}
-#endif
 
 TEST_CASE("Sampling is uniform") {
   const auto layout = layout_of({10});

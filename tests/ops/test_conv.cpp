@@ -256,25 +256,6 @@ TEST_CASE("pieces on a GPU agree with the fp64 reference", "[gpu]") {
   }
 }
 
-TEST_CASE("causal_conv1d on a GPU walks strips of many batches", "[gpu]") {
-  const auto lengths = test::random_lengths(9, 700, 300);
-  const auto layout = test::layout_of(lengths, 0, at::kCUDA);
-  const int64_t T = layout.total(), channels = 1536;
-  for (const int64_t width : {1, 3, 4}) {
-    for (const std::vector<ops::Columns>& pieces : std::vector<std::vector<ops::Columns>>{
-             {{0, channels}}, {{0, channels}, {64, 800}}, {{8, 96}, {0, channels}, {8, 1000}}}) {
-      const int64_t total = Pieces{0, pieces}.total();
-      CAPTURE(T, width, pieces.size());
-      const auto inputs = test::converted(random_inputs(T, channels, width, 70), at::kFloat, at::kCUDA);
-      const auto upstream = (test::random_normal({T, total}, 71, at::kFloat) + 1).to(at::kCUDA);
-      const auto expected = test::output_and_gradients(pieces_on(layout, Path::composite, 0, pieces),
-                                                       test::converted(inputs, at::kDouble, at::kCUDA), upstream);
-      check_close(test::output_and_gradients(pieces_on(layout, Path::automatic, 0, pieces), inputs, upstream),
-                  expected, 3e-6);
-    }
-  }
-}
-
 TEST_CASE("causal_conv1d on a GPU leaves zeros behind the last sequence", "[gpu]") {
   const test::OpOn op = [](const ops::PackedLayout& layout, Path path) { return conv_on(layout, path); };
   const auto inputs = random_inputs(200, 64, 4, 90);

@@ -121,7 +121,9 @@ TEST_CASE("the gates on a GPU read slices of wider rows", "[gpu]") {
       inputs[1] = wide.narrow(1, shift, d);
       inputs[0] = wide.narrow(1, shift + d, d);
       const auto found = test::output_and_gradients(gate_on(kind, Path::automatic), inputs, upstream);
-      for (size_t i = 0; i < found.size(); ++i) CHECK(test::bitwise_equal(found[i].cpu(), expected[i].cpu()));
+      // Where rows do not begin at a multiple of four the sums are taken in another order.
+      for (size_t i = 0; i < found.size(); ++i)
+        CHECK(test::relative_error(found[i], expected[i]) <= (shift % 4 == 0 ? 0.0 : 4e-3));
     }
   }
 }

@@ -195,7 +195,7 @@ TEST_CASE("a norm of some rows on a GPU, rows that are not in use among them", "
   for (const auto& [stream, compute, tolerance] :
        {std::tuple{at::kFloat, at::kFloat, 3e-6}, std::tuple{at::kFloat, at::kBFloat16, 8e-3},
         std::tuple{at::kBFloat16, at::kBFloat16, 8e-3}}) {
-    for (const auto& [all, d] : {std::pair<int64_t, int64_t>{2, 2}, {700, 64}, {150, 130}, {30000, 64}}) {
+    for (const auto& [all, d] : {std::pair<int64_t, int64_t>{2, 2}, {700, 64}, {150, 130}}) {
       CAPTURE(all, d, at::toString(stream), at::toString(compute));
       auto inputs = random_inputs(all, d, true, 33);
       inputs[0] = inputs[0].to(stream), inputs[1] = inputs[1].to(compute),
@@ -225,8 +225,7 @@ TEST_CASE("a residual norm on a GPU agrees with the fp64 reference", "[gpu]") {
   for (const Types& types : {Types{at::kFloat, at::kFloat, 3e-6}, Types{at::kFloat, at::kBFloat16, 8e-3},
                              Types{at::kBFloat16, at::kBFloat16, 8e-3}}) {
     for (const bool added : {false, true}) {
-      for (const auto& [rows, d] : std::vector<std::pair<int64_t, int64_t>>{
-               {1, 2}, {333, 64}, {70, 130}, {20000, 64}, {33, 72}, {40, 300}, {9, 1500}, {600, 2048}}) {
+      for (const auto& [rows, d] : {std::pair<int64_t, int64_t>{1, 2}, {333, 64}, {70, 130}}) {
         CAPTURE(added, rows, d, at::toString(types.stream), at::toString(types.compute));
         auto inputs = random_inputs(rows, d, added, 23);
         inputs[0] = inputs[0].to(types.stream);

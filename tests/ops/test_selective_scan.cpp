@@ -265,13 +265,8 @@ std::vector<std::string> output_and_gradient_names() {
 const test::OpOn kScanOn = [](const PackedLayout& layout, Path path) { return scan_on(layout, path); };
 
 TEST_CASE("selective_scan on a GPU agrees with the fp64 reference", "[gpu]") {
-  const std::vector<std::vector<int64_t>> ragged{{100, 1, 64, 37},
-                                                 {1},
-                                                 {1, 1, 1},
-                                                 {64, 64},
-                                                 {63, 65, 2},
-                                                 {300, 5, 7, 9, 130},
-                                                 {32, 64, 96, 31, 33, 8, 3, 5, 40}};
+  const std::vector<std::vector<int64_t>> ragged{{100, 1, 64, 37}, {1},         {1, 1, 1},
+                                                 {64, 64},         {63, 65, 2}, {300, 5, 7, 9, 130}};
   uint32_t seed = 200;
   for (const auto& lengths : ragged) {
     for (const auto& [channels, N] : std::vector<std::pair<int64_t, int64_t>>{
@@ -302,16 +297,6 @@ TEST_CASE("selective_scan on a GPU agrees with the fp64 reference on many short 
     for (const auto dtype : {at::kFloat, at::kBFloat16}) {
       test::check_on_gpu(kScanOn, lengths, inputs, upstream, output_and_gradient_names(), dtype, 4e-6);
     }
-  }
-}
-
-// So many channels that a block of the backward pass has several tiles.
-TEST_CASE("selective_scan on a GPU agrees with the fp64 reference on many channels", "[gpu]") {
-  const auto inputs = random_inputs(401, 3200, 4, 95);
-  const auto upstream = test::random_normal({401, 3200}, 96);
-  for (const auto dtype : {at::kFloat, at::kBFloat16}) {
-    test::check_on_gpu(kScanOn, {70, 130, 1, 31, 169}, inputs, upstream, output_and_gradient_names(), dtype,
-                       4e-6);
   }
 }
 

@@ -5,7 +5,6 @@
 #include "lib/ops/cuda/attention_members.cuh"
 #include "lib/ops/cuda/convert.cuh"
 #include "lib/ops/cuda/mma.cuh"
-#include "lib/ops/cuda/unused_rows.cuh"
 
 namespace hax::ops::cuda {
 
@@ -152,6 +151,15 @@ __device__ __forceinline__ void store_rows(T* to, const float (&out)[D / 8][4], 
                  out[n][2 * half + 1] * scale);
     }
   }
+}
+
+// Zeros in the rows that no sequence uses: a share for each block of the grid.
+template <class T>
+__device__ __forceinline__ void zero_unused_rows(const Layout& layout, T* out, int width) {
+  const int64_t first = layout.cu_seqlens[layout.batch] * width, last = layout.rows * width;
+  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = first + static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < last; i += step)
+    out[i] = from_float<T>(0.0f);
 }
 
 // Walks over the tiles of a list of `count` entries, in STAGES stages of shared memory: fetch(tile, stage)

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "lib/ops/cuda/causal_conv1d.h"
 #include "lib/ops/cuda/vectors.cuh"
@@ -13,47 +14,25 @@ namespace hax::ops::cuda {
 
 constexpr int kLanes = 16;  // threads side by side: kLanes * V channels
 constexpr int kMultiprocessors = 132;
-constexpr int kMostBatches = 16;  // of a strip, if every row is in use
+constexpr int kMostBatches = 16;  // of a strip
 
 // Rows loaded at once: a multiple of the W rows in registers, so that these never move.
 template <int W>
 constexpr int kBatch = W == 3 ? 3 : 4;
 
-// What a thread works on: V channels from c on, and rows [begin, begin + own). The rows in use are cut anew
-// by the kernel, evenly: a grid is made for a layout's rows, of which many may not be in use.
+// What a thread works on: rows [begin, begin + own) and V channels from c on.
 template <int V>
 struct Strip {
   int64_t begin;
   int c;
-  int rows;  // of every strip but the last ones
-  int own;
-  int used;            // its own rows and up to `ahead` more
-  int64_t first_zero;  // rows behind the last in use, to be filled with zeros
-  int zeros;
-  __device__ Strip(const Layout& layout, int channels, int batch, int ahead) {
-    const unsigned strips = gridDim.y * (blockDim.x / kLanes);
-    const unsigned strip = blockIdx.y * (blockDim.x / kLanes) + threadIdx.x / kLanes;
-    c = channel();
+  int own;   // rows to write
+  int used;  // rows in use, of its own and `ahead` more
+  __device__ Strip(const Layout& layout, int channels, int rows, int ahead) {
+    begin = (static_cast<int64_t>(blockIdx.y) * (blockDim.x / kLanes) + threadIdx.x / kLanes) * rows;
+    c = (static_cast<int>(blockIdx.x) * kLanes + static_cast<int>(threadIdx.x) % kLanes) * V;
     const int64_t in_use = layout.cu_seqlens[layout.batch];
-    rows = share(in_use, strips * batch) * batch;
-    begin = static_cast<int64_t>(strip) * rows;
-    own = c < channels ? part(in_use - begin, rows) : 0;
-    used = own > 0 ? part(in_use - begin, rows + ahead) : 0;
-    const int behind = share(layout.rows - in_use, strips);
-    first_zero = in_use + static_cast<int64_t>(strip) * behind;
-    zeros = c < channels ? part(layout.rows - first_zero, behind) : 0;
-  }
-
-  __device__ static int channel() {
-    return (static_cast<int>(blockIdx.x) * kLanes + static_cast<int>(threadIdx.x) % kLanes) * V;
-  }
-
- private:
-  __device__ static int share(int64_t rows, unsigned of) {
-    return static_cast<int>((static_cast<unsigned>(rows) + of - 1) / of);
-  }
-  __device__ static int part(int64_t left, int most) {
-    return static_cast<int>(max(min(left, int64_t{most}), int64_t{0}));
+    own = c < channels ? static_cast<int>(max(min(layout.rows - begin, int64_t{rows}), int64_t{0})) : 0;
+    used = own > 0 ? static_cast<int>(max(min(in_use - begin, int64_t{rows + ahead}), int64_t{0})) : 0;
   }
 };
 
@@ -63,8 +42,8 @@ struct Walk {
   T* at;
   int64_t stride;
   template <int V>
-  __device__ Walk(Rows<T> rows, const Strip<V>& strip)
-      : at(rows.data + strip.begin * rows.stride + strip.c), stride(rows.stride) {}
+  __device__ Walk(Rows<T> rows, const Strip<V>& strip, int64_t first = 0)
+      : at(rows.data + strip.begin * rows.stride + strip.c - first), stride(rows.stride) {}
   __device__ Walk() : at(nullptr), stride(0) {}
 };
 
@@ -138,24 +117,36 @@ struct Window {
 };
 
 template <class T, int V>
-__device__ __forceinline__ void store_zeros(Rows<T> to, const Strip<V>& strip) {
+__device__ __forceinline__ void store_zeros(T* to, int64_t stride, int rows) {
   const float zeros[V] = {};
-  T* at = to.data + strip.first_zero * to.stride + strip.c;
-  for (int r = 0; r < strip.zeros; ++r) store_vector<V>(at + r * to.stride, zeros);
+  for (int r = 0; r < rows; ++r) store_vector<V>(to + r * stride, zeros);
 }
 
 constexpr int kWidest = 4;  // channels of a lane
 
-// The grid, with as many rows of blocks for all widths of vectors: strips are as long as keep a GPU busy at
-// once, up to kMostBatches.
+// The most channels, at most kWidest, that every row may be cut into.
+template <class T>
+int widest_vector(int64_t channels, std::initializer_list<Rows<const T>> all) {
+  for (int V = kWidest; V > 1; V /= 2) {
+    bool fits = channels % V == 0;
+    for (const auto& rows : all)
+      fits &= rows.stride % V == 0 && reinterpret_cast<uintptr_t>(rows.data) % (V * sizeof(T)) == 0;
+    if (fits) return V;
+  }
+  return 1;
+}
+
+// How the rows are cut, the same for all widths of vectors: into strips as long as keep a GPU busy at once,
+// up to kMostBatches.
 struct Cut {
+  int rows;         // of a strip
   unsigned blocks;  // of `strips` strips
   Cut(const Layout& layout, const ConvShape& shape, int strips, int64_t at_once) {
     const int64_t slabs = ceil_div(shape.channels, kLanes * kWidest), batch = shape.width == 3 ? 3 : 4;
     const int64_t wanted = std::max<int64_t>(1, at_once / slabs) * strips;
-    const int64_t batches =
-        std::clamp<int64_t>(ceil_div(ceil_div(layout.rows, wanted), batch), 1, kMostBatches);
-    blocks = static_cast<unsigned>(ceil_div(layout.rows, batches * batch * strips));
+    rows = static_cast<int>(
+        std::clamp<int64_t>(ceil_div(ceil_div(layout.rows, wanted), batch), 1, kMostBatches) * batch);
+    blocks = static_cast<unsigned>(ceil_div(layout.rows, int64_t{rows} * strips));
   }
   dim3 grid(const ConvShape& shape, int channels_a_lane) const {
     return {static_cast<unsigned>(ceil_div(shape.channels, kLanes * channels_a_lane)), blocks};

@@ -9,13 +9,12 @@ constexpr int kBlocks = 3;   // of a multiprocessor, as registers allow
 
 template <class T, int W, int V>
 __global__ void __launch_bounds__(kStrips* kLanes, kBlocks)
-    forward_kernel(Layout layout, int channels, Rows<const T> x, const float* __restrict__ weight,
+    forward_kernel(Layout layout, int channels, int rows, Rows<const T> x, const float* __restrict__ weight,
                    const float* __restrict__ bias, T* __restrict__ y) {
   constexpr int B = kBatch<W>;
-  const Strip<V> strip(layout, channels, B, 0);
-  const Rows<T> out{y, channels};
+  const Strip<V> strip(layout, channels, rows, 0);
   Walk<const T> from(x, strip);
-  Walk<T> to(out, strip);
+  Walk<T> to(Rows<T>{y, channels}, strip);
   const int64_t* position = layout.position + strip.begin;
   Window<W, V> window;
   window.load_before(from, strip);
@@ -48,7 +47,7 @@ __global__ void __launch_bounds__(kStrips* kLanes, kBlocks)
       to.at += to.stride;
     }
   }
-  store_zeros(out, strip);
+  store_zeros<T, V>(y + (strip.begin + strip.used) * channels + strip.c, channels, strip.own - strip.used);
 }
 
 }  // namespace
@@ -59,9 +58,9 @@ void conv_forward(const Layout& layout, const ConvShape& shape, Rows<const T> x,
   const Cut cut(layout, shape, kStrips, kBlocks * kMultiprocessors);
   const auto launch = [&](auto kernel, int channels_a_lane) {
     kernel<<<cut.grid(shape, channels_a_lane), kStrips * kLanes, 0, stream>>>(
-        layout, static_cast<int>(shape.channels), x, weight, bias, y);
+        layout, static_cast<int>(shape.channels), cut.rows, x, weight, bias, y);
   };
-  const int vector = widest_vector<T>(kWidest, shape.channels, {x});
+  const int vector = widest_vector<T>(shape.channels, {x});
   with_width(shape.width, [&](auto width) {
     constexpr int W = decltype(width)::value;
     if (vector == 4)

@@ -4,8 +4,7 @@
 //   B: (t, g), (t + 4, g)
 //   D: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1)
 // T is what the sums are stored as. Products of bf16 results take A and B as TF32, 11 bits against the
-// result's 8: cut, unless the caller has rounded them, which A, of numbers used once, is not worth. Those of
-// fp32 results take each factor as two TF32 numbers, about 21 bits.
+// result's 8; those of fp32 results take each factor as two TF32 numbers, about 21 bits.
 #pragma once
 
 #include "lib/ops/cuda/mma.cuh"
@@ -15,17 +14,10 @@ namespace hax::ops::cuda {
 // Tensor cores cut the last 13 bits of a number; half of what they stand for makes it rounding.
 __device__ __forceinline__ uint32_t to_tf32(float x) { return __float_as_uint(x) + 0x1000u; }
 
-// x as add_product takes it best.
-template <class T>
-__device__ __forceinline__ float rounded_factor(float x) {
-  return sizeof(T) == 2 ? __uint_as_float(to_tf32(x)) : x;
-}
-
 template <class T>
 __device__ __forceinline__ void add_product(float (&d)[4], const float (&a)[4], const float (&b)[2]) {
   if constexpr (sizeof(T) == 2) {
-    mma_tf32(d, __float_as_uint(a[0]), __float_as_uint(a[1]), __float_as_uint(a[2]), __float_as_uint(a[3]),
-             __float_as_uint(b[0]), __float_as_uint(b[1]));
+    mma_tf32(d, to_tf32(a[0]), to_tf32(a[1]), to_tf32(a[2]), to_tf32(a[3]), to_tf32(b[0]), to_tf32(b[1]));
   } else {
     uint32_t p[4], q[2], p_rest[4], q_rest[2];
     const auto split = [](float x, uint32_t& big, uint32_t& rest) {

@@ -20,11 +20,8 @@ struct ChunkSpan {
   uint64_t starts;  // bit i: row i is the first of a sequence
   bool leaves;      // a state goes on to the next chunk
 
-  // Rows that continue the sequence of the row in front of `row`: they are the first from there on.
-  __device__ __forceinline__ int entered(int row = 0) const {
-    const uint64_t behind = starts >> row;
-    return behind ? __ffsll(behind) - 1 : max(used - row, 0);
-  }
+  // Rows that continue the sequence of the chunk before: they are the first of the chunk.
+  __device__ __forceinline__ int entered() const { return starts ? __ffsll(starts) - 1 : used; }
   // Rows of the sequence that goes on behind the chunk begin here; kChunk where none does.
   __device__ __forceinline__ int tail() const { return !leaves ? kChunk : starts ? 63 - __clzll(starts) : 0; }
   // The first row, inside the chunk, of row i's sequence.

@@ -14,27 +14,19 @@ inline dim3 chunk_grid(const Layout& layout, unsigned sides = 1) {
   return {static_cast<unsigned>(chunks_of(layout)), static_cast<unsigned>(layout.batch), sides};
 }
 
-// A chunk of a sequence: rows [first, first + n) at positions from `position` on; n <= 0: none.
+// The chunk of a block of chunk_grid: rows [first, first + n) at positions from `position` on; n <= 0: none.
 struct Chunk {
   int64_t first;
   int position, n, length;  // length: of the sequence
 };
-__device__ __forceinline__ Chunk chunk_at(const Layout& layout, unsigned sequence, int chunk) {
+__device__ __forceinline__ Chunk chunk_of_block(const Layout& layout) {
   Chunk c;
-  const int64_t begin = layout.cu_seqlens[sequence];
-  c.length = static_cast<int>(layout.cu_seqlens[sequence + 1] - begin);
-  c.position = chunk * kChunk;
+  const int64_t begin = layout.cu_seqlens[blockIdx.y];
+  c.length = static_cast<int>(layout.cu_seqlens[blockIdx.y + 1] - begin);
+  c.position = static_cast<int>(blockIdx.x) * kChunk;
   c.first = begin + c.position;
   c.n = min(kChunk, c.length - c.position);
   return c;
-}
-// The chunk of a block of chunk_grid.
-__device__ __forceinline__ Chunk chunk_of_block(const Layout& layout) {
-  return chunk_at(layout, blockIdx.y, static_cast<int>(blockIdx.x));
-}
-// Of the sums (batch, chunks, pitch), those of a block's sequence.
-__device__ __forceinline__ const float* sums_of_block(const float* sums, int64_t chunks, int pitch) {
-  return sums + static_cast<int64_t>(blockIdx.y) * chunks * pitch;
 }
 
 // Rows of d features, and whether each may be loaded four features at once.
@@ -117,16 +109,17 @@ struct ChunkTeam {
     return x;
   }
 
-  // Adds the sums of a sequence's first `chunks` chunks, spread over the groups, to `to`. sums (chunks,
-  // pitch), from the team's first feature on.
+  // Adds the sums of the first `chunks` chunks of this block's sequence, spread over the groups, to `to`.
+  // sums (batch, chunks, pitch), from the team's first feature on.
   __device__ __forceinline__ void add_chunks(float (&to)[F], const float* __restrict__ sums, int pitch, int d,
                                              bool fours, int chunks) const {
+    const float* own = sums + static_cast<int64_t>(blockIdx.y) * gridDim.x * pitch;
 #pragma unroll 2
     for (int c = group; c < chunks; c += kGroups) {
 #pragma unroll
       for (int n = 0; n < N; ++n) {
         Packed<float, 4> four = {};
-        load_four(four, sums + static_cast<int64_t>(c) * pitch, n, d, fours);
+        load_four(four, own + static_cast<int64_t>(c) * pitch, n, d, fours);
 #pragma unroll
         for (int i = 0; i < 4; ++i) to[4 * n + i] += four.get(i);
       }

@@ -13,57 +13,34 @@ struct Transposed {
   int64_t rows = 0, columns = 0;
 };
 
-constexpr int kSummedColumns = 32;  // of a block of (32, 32) threads
-constexpr int kRowsAhead = 16;      // rows of a thread on their way at once
-
-// Thread (x, y) adds rows y, y + 32, ... of the x-th of the columns from `first` on; then the 32 sums are
-// added as a tree.
-template <class T>
-__device__ __forceinline__ void sum_columns(int64_t first, const float* __restrict__ parts, int64_t rows,
-                                            int64_t columns, Transposed transposed, T* __restrict__ sums) {
-  __shared__ float tile[32][33];
-  const int64_t column = first + threadIdx.x;
-  float sum = 0.0f;
-  if (column < columns) {
-    const float* at = parts + threadIdx.y * columns + column;
-    for (int64_t row = threadIdx.y; row < rows; row += 32 * kRowsAhead) {
-      float ahead[kRowsAhead];
-#pragma unroll
-      for (int i = 0; i < kRowsAhead; ++i) {
-        ahead[i] = row + 32 * i < rows ? *at : 0.0f;
-        at += 32 * columns;
-      }
-#pragma unroll
-      for (int i = 0; i < kRowsAhead; ++i) sum += ahead[i];
-    }
-  }
-  tile[threadIdx.y][threadIdx.x] = sum;
-  __syncthreads();
-  sum = warp_sum(tile[threadIdx.x][threadIdx.y]);
-  const int64_t own = first + threadIdx.y;
-  if (threadIdx.x != 0 || own >= columns) return;
-  int64_t place = own;
-  if (own < transposed.rows * transposed.columns) {
-    const auto from = static_cast<unsigned>(own), width = static_cast<unsigned>(transposed.columns);
-    place = from % width * transposed.rows + from / width;
-  }
-  sums[place] = from_float<T>(sum);
-}
-
+// Thread (x, y) of a block adds rows y, y + 32, ... of column x; then the 32 sums are added as a tree.
 template <class T>
 __global__ void __launch_bounds__(1024)
     column_sums_kernel(const float* __restrict__ parts, int64_t rows, int64_t columns, Transposed transposed,
                        T* __restrict__ sums) {
-  sum_columns(static_cast<int64_t>(blockIdx.x) * kSummedColumns, parts, rows, columns, transposed, sums);
+  __shared__ float tile[32][33];
+  const int64_t column = static_cast<int64_t>(blockIdx.x) * 32 + threadIdx.x;
+  float sum = 0.0f;
+  if (column < columns) {
+#pragma unroll 8
+    for (int64_t row = threadIdx.y; row < rows; row += 32) sum += parts[row * columns + column];
+  }
+  tile[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  sum = warp_sum(tile[threadIdx.x][threadIdx.y]);
+  const int64_t own = static_cast<int64_t>(blockIdx.x) * 32 + threadIdx.y;
+  if (threadIdx.x != 0 || own >= columns) return;
+  const bool turned = own < transposed.rows * transposed.columns;
+  sums[turned ? own % transposed.columns * transposed.rows + own / transposed.columns : own] =
+      from_float<T>(sum);
 }
 
 // sums (columns) of parts (rows, columns). T: float or __nv_bfloat16.
 template <class T>
 void column_sums(const char* of, const float* parts, int64_t rows, int64_t columns, T* sums,
                  cudaStream_t stream, Transposed transposed = {}) {
-  column_sums_kernel<T>
-      <<<static_cast<unsigned>(ceil_div(columns, kSummedColumns)), dim3(32, 32), 0, stream>>>(
-          parts, rows, columns, transposed, sums);
+  column_sums_kernel<T><<<static_cast<unsigned>(ceil_div(columns, 32)), dim3(32, 32), 0, stream>>>(
+      parts, rows, columns, transposed, sums);
   check_launch(of, "parts " + std::to_string(rows) + ", columns " + std::to_string(columns));
 }
 

@@ -1,6 +1,6 @@
 // Key selection on packed sequences (lib/ops/key_selection.h): query summary, scores, running top-k, and the
-// ranking sample and targets. One .cu file each: query_summary, key_scores, causal_scores (both at once),
-// running_topk (with the sample), ranking_targets.
+// ranking sample and targets. One .cu file each: query_summary, key_scores, running_topk (with the sample),
+// ranking_targets.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -9,7 +9,7 @@
 
 namespace hax::ops::cuda {
 
-// d at most kSummaryWidest; summary (rows, d) contiguous.
+// d at most kSummaryWidest; summary (rows, d) contiguous. Nothing is written behind the last sequence.
 // `causal`: the running sum of Q in fp32 divided by its norm. scratch: summary_scratch_floats(...) floats.
 constexpr int64_t kSummaryWidest = 256;
 int64_t summary_scratch_floats(const Layout& layout, int64_t d);
@@ -33,14 +33,6 @@ template <class S, class W>
 void key_scores(const Layout& layout, int64_t d, Rows<const __nv_bfloat16> K, Rows<const S> summary,
                 const ScoreWeights<W>& weights, W* scores, cudaStream_t stream);
 
-// query_summary_causal and the key_scores of its summaries; d as there. sums: of split_keys_queries
-// (keys_queries.h) for K and Q, or null. summary (rows, d) 16-byte aligned. scratch:
-// summary_scratch_floats(...) floats, 16-byte aligned.
-template <class W>
-void causal_scores(const Layout& layout, int64_t d, Rows<const __nv_bfloat16> Q, Rows<const __nv_bfloat16> K,
-                   const ScoreWeights<W>& weights, const float* sums, float* summary, W* scores,
-                   float* scratch, cudaStream_t stream);
-
 // evicted (rows); k at most kTopkMost. One warp a sequence: time grows with the number of keys ever chosen.
 constexpr int64_t kTopkMost = 256;
 template <class T>
@@ -60,8 +52,8 @@ struct SampleKey {
 void sample_positions(const Layout& layout, int64_t k, const SampleKey& key, bool fill_with_pad,
                       int64_t padded_length, int64_t* sampled, cudaStream_t stream);
 
-// pad_queries (batch): padded queries behind each sequence; null: none. targets (batch, k); products,
-// sigmoids and targets are rounded to Y. (T, Y): both float, both bf16, or T bf16 and Y float.
+// pad_queries (batch): padded queries behind each sequence; null: none. targets (batch, k); products, sigmoids and
+// targets are rounded to Y. (T, Y): both float, both bf16, or T bf16 and Y float.
 template <class T, class Y>
 void ranking_targets(const Layout& layout, int64_t d, int64_t k, Rows<const T> Q, Rows<const T> K,
                      const int64_t* sampled, const int64_t* pad_queries, Y* targets, cudaStream_t stream);

@@ -12,14 +12,6 @@ template <class T>
 void split_keys_queries(int64_t rows, int64_t d, float scale, Rows<const T> from, T* K, T* Q,
                         cudaStream_t stream);
 
-// The same by a layout, with sums over chunks of each sequence (chunk_sums.cuh), of K and of Q: sums (batch,
-// chunks, 2, d) holds keys_queries_sums(...) floats, and begins on 16 bytes. d at most kSummedWidest.
-constexpr int64_t kSummedWidest = 128;
-int64_t keys_queries_sums(const Layout& layout, int64_t d);
-template <class T>
-void split_keys_queries(const Layout& layout, int64_t d, float scale, Rows<const T> from, T* K, T* Q,
-                        float* sums, cudaStream_t stream);
-
 // to (rows, 2 d) = scale times dK, beside dQ.
 template <class T>
 void join_keys_queries(int64_t rows, int64_t d, float scale, Rows<const T> dK, Rows<const T> dQ, T* to,

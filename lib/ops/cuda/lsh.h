@@ -21,12 +21,11 @@ struct LshShape {
 };
 constexpr int64_t kLshWidest = 128, kLshMostBits = 32, kLshMostBins = 8192;
 
-// R (d, h) fp32. sums: of split_keys_queries (keys_queries.h) for K and Q, or null. query_bin, key_bin, rank,
-// count (rows). scratch: lsh_scratch_floats(...) floats.
+// R (d, h) fp32. query_bin, key_bin, rank, count (rows). scratch: lsh_scratch_floats(...) floats.
 int64_t lsh_scratch_floats(const Layout& layout, const LshShape& shape);
 template <class T>
 void lsh(const Layout& layout, const LshShape& shape, HashCentring centring, Rows<const T> K, Rows<const T> Q,
-         const float* R, const float* sums, int64_t* query_bin, int64_t* key_bin, int64_t* rank,
-         int64_t* count, float* scratch, cudaStream_t stream);
+         const float* R, int64_t* query_bin, int64_t* key_bin, int64_t* rank, int64_t* count, float* scratch,
+         cudaStream_t stream);
 
 }  // namespace hax::ops::cuda

@@ -1,10 +1,9 @@
 // Query summaries. `causal`: running sums by chunks, each in the registers of a team. `paper`: sums whose
 // every partial sum is rounded have one order, so one block takes a sequence and a thread a feature adds it
 // up in shared memory; what can be done for many rows at once all threads do.
+#include "lib/ops/cuda/chunk_sums.cuh"
 #include "lib/ops/cuda/key_selection.h"
-#include "lib/ops/cuda/query_summary.cuh"
 #include "lib/ops/cuda/tiles.cuh"
-#include "lib/ops/cuda/unused_rows.cuh"
 
 namespace hax::ops::cuda {
 namespace {
@@ -14,15 +13,22 @@ __global__ void __launch_bounds__(Team::kThreads)
     summary_kernel(Layout layout, Features<T> Q, const float* __restrict__ sums, bool fours,
                    float* __restrict__ summary) {
   __shared__ float shared[2 * Team::kShared];
-  zero_unused_rows(layout, summary, Q.d);
   const Chunk chunk = chunk_of_block(layout);
   if (chunk.n <= 0) return;
   const Team team(threadIdx.x);
-  float x[Team::kRows][Team::F];
-  summarise(x, team, Q, chunk, sums_of_block(sums, gridDim.x, Q.d), Q.d, fours, static_cast<int>(blockIdx.x),
-            shared);
+  float x[Team::kRows][Team::F], entering[Team::F] = {};
+  team.load(x, Q, chunk);
+  team.add_chunks(entering, sums, Q.d, Q.d, fours, static_cast<int>(blockIdx.x));
+  team.running(x, entering, shared);
 #pragma unroll
   for (int r = 0; r < Team::kRows; ++r) {
+    float square = 0.0f;
+#pragma unroll
+    for (int i = 0; i < Team::F; ++i) square = fmaf(x[r][i], x[r][i], square);
+    square = team.over_row(square);
+    const float inverse = 1.0f / fmaxf(sqrtf(square), 1e-12f);
+#pragma unroll
+    for (int i = 0; i < Team::F; ++i) x[r][i] *= inverse;
     if (team.row(r) < chunk.n) team.store(summary + (chunk.first + team.row(r)) * Q.d, x[r], Q.d, fours);
   }
 }
@@ -87,7 +93,6 @@ __global__ void __launch_bounds__(kPaperThreads)
   extern __shared__ __align__(16) unsigned char shared_bytes[];
   T* rows = reinterpret_cast<T*>(shared_bytes);  // (most_rows, d)
   __shared__ float norms[kSummaryWidest], squares[kPaperThreads];
-  zero_unused_rows(layout, summary, d);
   const int64_t begin = layout.cu_seqlens[blockIdx.x];
   const int n = static_cast<int>(layout.cu_seqlens[blockIdx.x + 1] - begin);
   const int groups = kPaperThreads / d, group = threadIdx.x / d, feature = threadIdx.x % d;

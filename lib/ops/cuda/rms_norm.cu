@@ -1,121 +1,161 @@
-// Blocks walk their share of the rows (lib/ops/cuda/row_teams.cuh), the next row of a team on its way while
-// one is at work. In the backward pass a block leaves one partial sum of dweight, added up by a second kernel
-// in block order.
+// A warp a row, each lane N pairs of neighbouring features in registers. In the backward pass a block walks
+// its share of the rows and leaves one partial sum of dweight, added up by a second kernel in block order.
 #include "lib/ops/cuda/column_sums.cuh"
+#include "lib/ops/cuda/convert.cuh"
 #include "lib/ops/cuda/rms_norm.h"
-#include "lib/ops/cuda/row_teams.cuh"
+
+#include <type_traits>
 
 namespace hax::ops::cuda {
 namespace {
 
-static_assert(kNormWidest <= kWidestTeam);
-// Blocks of a multiprocessor, as registers allow.
-constexpr int kForwardBlocks = 4, kBackwardBlocks = 2;
+constexpr int kWarps = 4;
+constexpr int kMaxBlocks = 1056;  // of the backward pass: 8 a multiprocessor
 
-template <class RowTeam, class X, class Y>
-__global__ void __launch_bounds__(kTeamThreads, kForwardBlocks)
-    forward_kernel(NormShape shape, const int64_t* __restrict__ index, Rows<const X> x, Rows<const Y> h,
-                   const float* __restrict__ weight, X* __restrict__ sum, Y* __restrict__ y) {
-  const RowTeam team;
-  const int d = static_cast<int>(shape.d), rows = static_cast<int>(shape.rows);
-  const int step = static_cast<int>(gridDim.x) * RowTeam::kTeams;
-  int first = static_cast<int>(blockIdx.x) * RowTeam::kTeams;
-  typename RowTeam::template Held<X> next_x;
-  typename RowTeam::template Held<Y> next_h;
-  const auto load = [&](int row) {
-    const int from = row >= rows ? -1 : index ? static_cast<int>(index[row]) : row;
-    team.load(next_x, x, from, from < 0 ? 0 : d);
-    if (h.data) team.load(next_h, h, from, from < 0 ? 0 : d);
-  };
-  load(first + team.team);
-  float w[kHeld];
-  team.load_parameter(w, weight, d);
-  const float mean_of = 1.0f / static_cast<float>(d);
-  for (; first < rows; first += step) {
-    const int row = first + team.team, stored = row < rows ? d : 0;
-    const auto at = next_x;
-    const auto added = next_h;
-    load(row + step);
-    float u[kHeld], square = 0.0f;
+__device__ __forceinline__ float2 load_pair(const float* p) { return *reinterpret_cast<const float2*>(p); }
+__device__ __forceinline__ float2 load_pair(const __nv_bfloat16* p) {
+  return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(p));
+}
+__device__ __forceinline__ void store_pair(float* p, float2 x) { *reinterpret_cast<float2*>(p) = x; }
+__device__ __forceinline__ void store_pair(__nv_bfloat16* p, float2 x) {
+  *reinterpret_cast<__nv_bfloat162*>(p) = __floats2bfloat162_rn(x.x, x.y);
+}
+
+template <class T>
+__device__ __forceinline__ float2 as_stored(float2 x) {
+  if constexpr (std::is_same_v<T, float>) return x;
+  return __bfloat1622float2(__floats2bfloat162_rn(x.x, x.y));
+}
+
+template <class T, int N>
+__device__ __forceinline__ void load_row(float2 (&u)[N], Rows<const T> x, int64_t row, int d, int lane) {
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
-      u[i] = at.get(i);
-      if (h.data) u[i] = rounded<X>(u[i] + added.get(i));
-      square += u[i] * u[i];
+  for (int i = 0; i < N; ++i) {
+    const int c = 2 * (lane + 32 * i);
+    u[i] = c < d ? load_pair(x.data + row * x.stride + c) : make_float2(0.0f, 0.0f);
+  }
+}
+
+template <int N>
+__device__ __forceinline__ float sum_of_squares(const float2 (&u)[N]) {
+  float square = 0.0f;
+#pragma unroll
+  for (int i = 0; i < N; ++i) square += u[i].x * u[i].x + u[i].y * u[i].y;
+  return warp_sum(square);
+}
+
+template <int N, class X, class Y>
+__global__ void __launch_bounds__(kWarps * 32)
+    forward_kernel(int64_t rows, int d, float eps, const int64_t* __restrict__ index, Rows<const X> x,
+                   Rows<const Y> h, const float* __restrict__ weight, X* __restrict__ sum,
+                   Y* __restrict__ y) {
+  const int lane = threadIdx.x % 32;
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
+  if (row >= rows) return;
+  const int64_t from = index ? index[row] : row;
+  float2 u[N] = {};
+  if (from >= 0) load_row(u, x, from, d, lane);
+  if (h.data && from >= 0) {
+    float2 added[N];
+    load_row(added, h, from, d, lane);
+#pragma unroll
+    for (int i = 0; i < N; ++i) u[i] = as_stored<X>(make_float2(u[i].x + added[i].x, u[i].y + added[i].y));
+  }
+  if (h.data || index) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      const int c = 2 * (lane + 32 * i);
+      if (c < d) store_pair(sum + row * d + c, u[i]);
     }
-    if (h.data || index) team.store(Rows<X>{sum, d}, row, stored, u);
-    const float scale = rsqrtf(team.sum(square, 0.0f).x * mean_of + shape.eps);
+  }
+  const float scale = rsqrtf(sum_of_squares(u) / static_cast<float>(d) + eps);
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i) u[i] *= scale * w[i];
-    team.store(Rows<Y>{y, d}, row, stored, u);
+  for (int i = 0; i < N; ++i) {
+    const int c = 2 * (lane + 32 * i);
+    if (c >= d) continue;
+    const float2 w = make_float2(weight[c], weight[c + 1]);
+    store_pair(y + row * d + c, make_float2(u[i].x * scale * w.x, u[i].y * scale * w.y));
   }
 }
 
 // parts (blocks, d). With r = 1 / rms: du = r (w dy) - u r^3 mean(u w dy), and dsum where it is not null.
-template <class RowTeam, class X, class Y>
-__global__ void __launch_bounds__(kTeamThreads, kBackwardBlocks)
-    backward_kernel(NormShape shape, const int64_t* __restrict__ index, Rows<const X> x,
+template <int N, class X, class Y>
+__global__ void __launch_bounds__(kWarps * 32)
+    backward_kernel(int64_t rows, int d, float eps, const int64_t* __restrict__ index, Rows<const X> x,
                     const float* __restrict__ weight, Rows<const Y> dy, Rows<const X> dsum,
                     X* __restrict__ dx, Y* __restrict__ dh, float* __restrict__ parts) {
-  extern __shared__ float shared[];  // (teams, d)
-  const RowTeam team;
-  const int d = static_cast<int>(shape.d), rows = static_cast<int>(shape.rows);
-  const int step = static_cast<int>(gridDim.x) * RowTeam::kTeams;
-  int first = static_cast<int>(blockIdx.x) * RowTeam::kTeams;
-  typename RowTeam::template Held<X> next_x, next_sum;
-  typename RowTeam::template Held<Y> next_dy;
-  int next_to;  // below 0: a row that nothing goes to
-  const auto load = [&](int row) {
-    next_to = row >= rows ? -1 : index ? static_cast<int>(index[row]) : row;
-    const int there = next_to < 0 ? 0 : d;
-    team.load(next_x, x, row, there);
-    team.load(next_dy, dy, row, there);
-    if (dsum.data) team.load(next_sum, dsum, row, there);
-  };
-  load(first + team.team);
-  float w[kHeld], dw[kHeld] = {};
-  team.load_parameter(w, weight, d);
-  const float mean_of = 1.0f / static_cast<float>(d);
-  for (; first < rows; first += step) {
-    const auto u = next_x, other = next_sum;
-    const auto upstream = next_dy;
-    const int to = next_to;
-    load(first + team.team + step);
-    float g[kHeld], square = 0.0f, dot = 0.0f;
+  extern __shared__ float shared[];  // (kWarps, d)
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  float2 w[N], dw[N];
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
-      g[i] = upstream.get(i);
-      square += u.get(i) * u.get(i);
-      dot += g[i] * w[i] * u.get(i);
-    }
-    const float2 sums = team.sum(square, dot);
-    // 1: finite for the zeros of a row that counts for nothing, eps or not.
-    const float scale = rsqrtf(sums.x * mean_of + (to < 0 ? 1.0f : shape.eps));
-    const float pull = sums.y * mean_of * scale * scale * scale;
-#pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
-      dw[i] += g[i] * u.get(i) * scale;
-      g[i] = g[i] * w[i] * scale - u.get(i) * pull;
-      if (dsum.data) g[i] += other.get(i);
-    }
-    const int stored = to < 0 ? 0 : d;
-    team.store(Rows<X>{dx, d}, to, stored, g);
-    if (dh) team.store(Rows<Y>{dh, d}, to, stored, g);
+  for (int i = 0; i < N; ++i) {
+    const int c = 2 * (lane + 32 * i);
+    dw[i] = make_float2(0.0f, 0.0f);
+    w[i] = c < d ? make_float2(weight[c], weight[c + 1]) : make_float2(0.0f, 0.0f);
   }
-  team.sum_of_teams(dw, shared, d, parts + static_cast<int64_t>(blockIdx.x) * d);
+  const float mean_of = 1.0f / static_cast<float>(d);
+  for (int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + warp; row < rows;
+       row += static_cast<int64_t>(gridDim.x) * kWarps) {
+    const int64_t to = index ? index[row] : row;
+    if (to < 0) continue;
+    float2 u[N], g[N];
+    load_row(u, x, row, d, lane);
+    load_row(g, dy, row, d, lane);
+    const float scale = rsqrtf(sum_of_squares(u) * mean_of + eps);
+    float dot = 0.0f;
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      dw[i].x += g[i].x * u[i].x * scale;
+      dw[i].y += g[i].y * u[i].y * scale;
+      g[i].x *= w[i].x;
+      g[i].y *= w[i].y;
+      dot += g[i].x * u[i].x + g[i].y * u[i].y;
+    }
+    const float pull = warp_sum(dot) * mean_of * scale * scale * scale;
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      const int c = 2 * (lane + 32 * i);
+      if (c >= d) continue;
+      float2 du = make_float2(g[i].x * scale - u[i].x * pull, g[i].y * scale - u[i].y * pull);
+      if (dsum.data) {
+        const float2 other = load_pair(dsum.data + row * dsum.stride + c);
+        du = make_float2(du.x + other.x, du.y + other.y);
+      }
+      store_pair(dx + to * d + c, du);
+      if (dh) store_pair(dh + to * d + c, du);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < N; ++i) {
+    const int c = 2 * (lane + 32 * i);
+    if (c < d) store_pair(shared + warp * d + c, dw[i]);
+  }
+  __syncthreads();
+  for (int c = threadIdx.x; c < d; c += blockDim.x) {
+    float sum = 0.0f;
+    for (int k = 0; k < kWarps; ++k) sum += shared[k * d + c];
+    parts[static_cast<int64_t>(blockIdx.x) * d + c] = sum;
+  }
 }
 
-int64_t backward_blocks(const NormShape& shape) { return team_blocks(shape.rows, shape.d, kBackwardBlocks); }
+int64_t backward_blocks(const NormShape& shape) {
+  const int64_t blocks = ceil_div(shape.rows, kWarps * 8);
+  return blocks < kMaxBlocks ? blocks : kMaxBlocks;
+}
 
 std::string shape_text(const NormShape& shape) {
   return "rows " + std::to_string(shape.rows) + ", d " + std::to_string(shape.d);
 }
 
-// Calls f with a team for rows that can be cut into vectors of `vector`, which is even.
+// f(N): pairs a lane.
 template <class F>
-void with_vector(int64_t d, int vector, const F& f) {
-  if (vector == kHeld) return with_team<kHeld>(d, f);
-  with_team<2>(d, f);
+void with_pairs(int64_t d, const F& f) {
+  if (d <= 64) return f(std::integral_constant<int, 1>());
+  if (d <= 128) return f(std::integral_constant<int, 2>());
+  if (d <= 256) return f(std::integral_constant<int, 4>());
+  if (d <= 512) return f(std::integral_constant<int, 8>());
+  if (d <= 1024) return f(std::integral_constant<int, 16>());
+  f(std::integral_constant<int, 32>());
 }
 
 }  // namespace
@@ -123,12 +163,10 @@ void with_vector(int64_t d, int vector, const F& f) {
 template <class X, class Y>
 void norm_forward(const NormShape& shape, const int64_t* index, Rows<const X> x, Rows<const Y> h,
                   const float* weight, X* sum, Y* y, cudaStream_t stream) {
-  const int vector = std::min(widest_vector<X>(kHeld, shape.d, {x, {sum, shape.d}}),
-                              widest_vector<Y>(kHeld, shape.d, {h, {y, shape.d}}));
-  const auto blocks = static_cast<unsigned>(team_blocks(shape.rows, shape.d, kForwardBlocks));
-  with_vector(shape.d, vector, [&](auto team) {
-    forward_kernel<typename decltype(team)::Type, X, Y>
-        <<<blocks, kTeamThreads, 0, stream>>>(shape, index, x, h, weight, sum, y);
+  with_pairs(shape.d, [&](auto n) {
+    forward_kernel<decltype(n)::value, X, Y>
+        <<<static_cast<unsigned>(ceil_div(shape.rows, kWarps)), kWarps * 32, 0, stream>>>(
+            shape.rows, static_cast<int>(shape.d), shape.eps, index, x, h, weight, sum, y);
   });
   check_launch("norm_forward", shape_text(shape));
 }
@@ -138,13 +176,12 @@ int64_t norm_parts_floats(const NormShape& shape) { return backward_blocks(shape
 template <class X, class Y>
 void norm_backward(const NormShape& shape, const int64_t* index, Rows<const X> x, const float* weight,
                    Rows<const Y> dy, Rows<const X> dsum, X* dx, Y* dh, float* parts, cudaStream_t stream) {
-  const int vector = std::min(widest_vector<X>(kHeld, shape.d, {x, dsum, {dx, shape.d}}),
-                              widest_vector<Y>(kHeld, shape.d, {dy, {dh, shape.d}}));
   const auto blocks = static_cast<unsigned>(backward_blocks(shape));
-  with_vector(shape.d, vector, [&](auto team) {
-    using Of = typename decltype(team)::Type;
-    backward_kernel<Of, X, Y><<<blocks, kTeamThreads, Of::kTeams * shape.d * sizeof(float), stream>>>(
-        shape, index, x, weight, dy, dsum, dx, dh, parts);
+  const int d = static_cast<int>(shape.d);
+  with_pairs(shape.d, [&](auto n) {
+    backward_kernel<decltype(n)::value, X, Y>
+        <<<blocks, kWarps * 32, kWarps * shape.d * sizeof(float), stream>>>(
+            shape.rows, d, shape.eps, index, x, weight, dy, dsum, dx, dh, parts);
   });
   check_launch("norm_backward", shape_text(shape));
 }

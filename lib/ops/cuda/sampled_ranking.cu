@@ -9,7 +9,7 @@
 namespace hax::ops::cuda {
 namespace {
 
-constexpr int kThreads = 512, kRows = 4;  // rows of a thread at a time
+constexpr int kThreads = 256, kRows = 4;  // rows of a thread at a time
 constexpr int kTogether = 8;              // threads that share a key's score and pairs
 constexpr int64_t kSharedBytes = 200 * 1024;
 
@@ -47,7 +47,6 @@ __device__ __forceinline__ void layer(const Places& p, const float* in, const fl
   for (int e = threadIdx.x; e < p.rows / kRows * p.width; e += kThreads) {
     const int n = e % p.width, i = e / p.width * kRows;
     float sum[kRows] = {};
-#pragma unroll 4
     for (int c = 0; c < p.width; c += 4) {
       const float4 v = *reinterpret_cast<const float4*>(w + n * p.stride + c);
 #pragma unroll
@@ -65,7 +64,6 @@ __device__ __forceinline__ void weight_gradient(const Places& p, const float* g,
   for (int e = threadIdx.x; e < p.width / 4 * p.width; e += kThreads) {
     const int m = e % p.width, n = e / p.width * 4;
     float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f), bias = sum;
-#pragma unroll 4
     for (int i = 0; i < p.k; ++i) {
       const float4 v = *reinterpret_cast<const float4*>(g + i * p.stride + n);
       const float x = in[i * p.stride + m];
@@ -87,7 +85,6 @@ __device__ __forceinline__ void input_gradient(const Places& p, const float* g, 
   for (int e = threadIdx.x; e < p.rows / kRows * p.width; e += kThreads) {
     const int m = e % p.width, i = e / p.width * kRows;
     float sum[kRows] = {};
-#pragma unroll 4
     for (int n = 0; n < p.width; n += 4) {
       const float* at = w + n * p.stride + m;
       const float4 v = make_float4(at[0], at[p.stride], at[2 * p.stride], at[3 * p.stride]);
@@ -141,21 +138,19 @@ __device__ __forceinline__ float pairs(const Places& p, bool rounds, const float
   return loss;
 }
 
-// kWidth: 2 d where it is known beforehand, else 0.
-template <class W, int kWidth>
-__global__ void __launch_bounds__(kThreads, 1)
+template <class W>
+__global__ void __launch_bounds__(kThreads)
     forward_kernel(Layout layout, int d, int k, RankingInput in, ScoreWeights<W> weights, bool rounds_pairs,
                    float* __restrict__ parts) {
   extern __shared__ float4 aligned[];
   __shared__ float partial[kThreads / 32];
   float* shared = reinterpret_cast<float*>(aligned);
-  const Places p(kWidth > 0 ? kWidth / 2 : d, k);
+  const Places p(d, k);
   const int F = p.width;
   float *w1 = shared + p.w1(), *w2 = shared + p.w2(), *x = shared + p.x(), *h1 = shared + p.h1(),
         *h2 = shared + p.h2(), *b1 = shared + p.vectors(), *b2 = b1 + F, *w3 = b2 + F,
         *score = shared + p.keys(), *target = score + p.rows, *valid = target + p.rows,
         *slope = valid + p.rows;
-#pragma unroll 4
   for (int e = threadIdx.x; e < F * F; e += kThreads) {
     const int to = e / F * p.stride + e % F;
     w1[to] = to_float(weights.w1[e]);
@@ -168,7 +163,6 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
   const int64_t begin = layout.cu_seqlens[blockIdx.x], n = layout.cu_seqlens[blockIdx.x + 1] - begin;
   const int64_t* sampled = in.sampled + static_cast<int64_t>(blockIdx.x) * k;
-#pragma unroll 4
   for (int e = threadIdx.x; e < p.rows * F; e += kThreads) {
     const int i = e / F, c = e % F;
     const int64_t j = i < k ? sampled[i] : -1, row = begin + min(max(j, int64_t{0}), n - 1);
@@ -211,7 +205,6 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
   for (int c = threadIdx.x; c < F; c += kThreads) {
     float sum = 0.0f;
-#pragma unroll 8
     for (int i = 0; i < k; ++i) sum += slope[i] * h2[i * p.stride + c];
     dw3[c] = sum;
   }
@@ -275,9 +268,7 @@ void sampled_ranking_forward(const Layout& layout, const RankingShape& shape, co
                              const ScoreWeights<W>& weights, bool rounds_pairs, float* parts, float* mean,
                              cudaStream_t stream) {
   const int64_t bytes = shared_bytes(shape);
-  const auto kernel = shape.width() == 64   ? forward_kernel<W, 64>
-                      : shape.width() == 32 ? forward_kernel<W, 32>
-                                            : forward_kernel<W, 0>;
+  const auto kernel = forward_kernel<W>;
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
   kernel<<<static_cast<unsigned>(layout.batch), kThreads, bytes, stream>>>(
       layout, static_cast<int>(shape.d), static_cast<int>(shape.k), in, weights, rounds_pairs, parts);

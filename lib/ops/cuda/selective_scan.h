@@ -29,7 +29,7 @@ struct ScanGradient {
   float* by_channel;
 };
 
-// Floats of the states in front of every few rows, which the backward pass reads.
+// Floats of the states at the chunks' beginnings, which the backward pass reads.
 int64_t scan_state_floats(const Layout& layout, const ScanShape& shape);
 
 int64_t scan_forward_scratch_bytes(const Layout& layout, const ScanShape& shape);

@@ -1,5 +1,5 @@
-// Backward: the gradients of the states at the chunks' ends, each tile's gradients, and their sums over
-// teams and blocks of channels.
+// Backward: the gradients of the states at the chunks' ends, each chunk's gradients, and their sums over
+// chunks and blocks of channels.
 #include <algorithm>
 
 #include "lib/ops/cuda/column_sums.cuh"
@@ -9,28 +9,13 @@
 namespace hax::ops::cuda {
 namespace {
 
-// The sums over teams of by_channel (teams, columns).
-struct ChannelSums {
-  unsigned blocks;  // that find them
-  const float* by_channel;
-  int64_t teams, columns;
-  Transposed transposed;
-  float* sums;
-};
-
 // dB and dC (rows, N): keys summed over blocks, four neighbours a thread; zeros behind the rows in use.
-// whole: the four may be stored at once. The first blocks sum channels.
+// whole: the four may be stored at once.
 template <class T, int S>
-__global__ void __launch_bounds__(1024) sums_kernel(ScanPlan plan, const float* __restrict__ keys, Rows<T> dB,
-                                                    Rows<T> dC, bool whole, ChannelSums channels) {
-  if (blockIdx.x < channels.blocks) {
-    sum_columns(static_cast<int64_t>(blockIdx.x) * kSummedColumns, channels.by_channel, channels.teams,
-                channels.columns, channels.transposed, channels.sums);
-    return;
-  }
+__global__ void __launch_bounds__(256)
+    keys_kernel(ScanPlan plan, const float* __restrict__ keys, Rows<T> dB, Rows<T> dC, bool whole) {
   constexpr int kInRow = 2 * S;
-  const int64_t block = blockIdx.x - channels.blocks, size = plan.layout.rows * kInRow;
-  const int64_t i = block * 1024 + threadIdx.y * 32 + threadIdx.x;
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x, size = plan.layout.rows * kInRow;
   if (i >= size) return;
   const int64_t row = i / kInRow;
   const int place = static_cast<int>(i % kInRow), n = place % S * 4;
@@ -53,26 +38,15 @@ __global__ void __launch_bounds__(1024) sums_kernel(ScanPlan plan, const float* 
   }
 }
 
-// More blocks of gradient_kernel never fit on a multiprocessor.
-constexpr int64_t kMostBlocks = 4;
-
-// Teams of plan.blocks blocks that share the tiles, where so many blocks fit on a multiprocessor.
-int64_t teams_of(const ScanPlan& plan, int64_t fit) {
-  const int64_t teams = std::min(fit, kMostBlocks) * multiprocessors() / plan.blocks;
-  return std::max<int64_t>(1, std::min(teams, ceil_div(plan.layout.rows, kTile)));
-}
-
-// The backward pass's scratch, in floats: the gradients of states at the ends of chunks first and what is
-// added to them in the middle, then what carries them, and, after it in the same place, the partial sums.
+// The backward pass's scratch, in floats: the gradients of states first, then what carries them, and, after
+// them in the same place, the partial sums.
 struct Scratch {
   explicit Scratch(const ScanPlan& plan)
-      : middle(plan.chunks * plan.state_floats()),
-        carry(2 * middle),
+      : carry(plan.chunks * plan.state_floats()),
         by_channel(carry + plan.blocks * plan.layout.rows * 2 * plan.width()),
-        middle_total(std::max(carry + carry_floats(plan),
-                              by_channel + teams_of(plan, kMostBlocks) * (plan.N + 2) * plan.channels)),
-        floats(middle_total + plan.chunks * plan.channels) {}
-  int64_t middle, carry, by_channel, middle_total, floats;
+        floats(
+            std::max(carry + carry_floats(plan), by_channel + plan.chunks * (plan.N + 2) * plan.channels)) {}
+  int64_t carry, by_channel, floats;
 };
 
 }  // namespace
@@ -89,30 +63,23 @@ void scan_backward(const Layout& layout, const ScanShape& shape, const ScanInput
   const Scratch places(plan);
   float *dstates = static_cast<float*>(scratch), *keys = dstates + places.carry,
         *by_channel = dstates + places.by_channel;
-  const Added middle{dstates + places.middle, dstates + places.middle_total};
   with_states(plan, [&](auto S) {
     constexpr int kStates = decltype(S)::value;
-    carry_states<kStates, true>(plan, in, dy, dstates, dstates + places.carry, stream, middle);
+    carry_states<kStates, true>(plan, in, dy, dstates, dstates + places.carry, stream);
     const auto kernel = gradient_kernel<T, kStates>;
     constexpr int kBytes = sizeof(GradientTiles<T, kStates>);
     cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
-    int fit = 0;
-    cudaOccupancyMaxActiveBlocksPerMultiprocessor(&fit, kernel, kThreads, kBytes);
-    const int64_t teams = teams_of(plan, fit);
-    const dim3 grid(static_cast<unsigned>(teams), static_cast<unsigned>(plan.blocks));
-    kernel<<<grid, kThreads, kBytes, stream>>>(
-        plan, in, GradientOutput<T>{dy, states, dstates, middle, out.du, out.ddelta, keys, by_channel});
+    kernel<<<plan.grid(), kThreads, kBytes, stream>>>(
+        plan, in, GradientOutput<T>{dy, states, dstates, out.du, out.ddelta, keys, by_channel});
     check_launch("scan_backward", plan.text());
     const bool whole = plan.N == plan.width() && aligned<4>(out.dB) && aligned<4>(out.dC);
-    const int64_t columns = static_cast<int64_t>(plan.N + 2) * plan.channels;
-    const auto channel_blocks = static_cast<unsigned>(ceil_div(columns, kSummedColumns));
-    const ChannelSums channels{channel_blocks,          by_channel,    teams, columns,
-                               {plan.N, plan.channels}, out.by_channel};
-    const auto key_blocks = static_cast<unsigned>(ceil_div(layout.rows * 2 * kStates, 1024));
-    sums_kernel<T, kStates><<<channel_blocks + key_blocks, dim3(32, 32), 0, stream>>>(
-        plan, keys, out.dB, out.dC, whole, channels);
-    check_launch("scan_backward's sums", plan.text());
+    keys_kernel<T, kStates>
+        <<<static_cast<unsigned>(ceil_div(layout.rows * 2 * kStates, 256)), 256, 0, stream>>>(
+            plan, keys, out.dB, out.dC, whole);
+    check_launch("scan_backward's sums over blocks", plan.text());
   });
+  column_sums("scan_backward's sums over chunks", by_channel, plan.chunks, (plan.N + 2) * plan.channels,
+              out.by_channel, stream, {plan.N, plan.channels});
 }
 
 #define HAX_INSTANTIATE(T)                                                                           \

@@ -11,14 +11,11 @@
 
 namespace hax::ops::cuda {
 
-constexpr int kTile = 32;  // rows on chip together; two tiles are a chunk
-// Rows from one kept state to the next. Where it is twice as large, the backward pass takes as many steps
-// again to reach every second of its blocks, and half the states are written and read.
-constexpr int kKept = 8;
+constexpr int kTile = 32;  // rows from one kept state to the next; two tiles are a chunk
 constexpr int kThreads = 128;
 constexpr int kLanes = 4;          // of a channel
 constexpr int kChannels = 64;      // of a block whose lanes hold two channels each
-constexpr int kWalkChannels = 16;  // of a block that walks a whole sequence; its lanes hold one
+constexpr int kWalkChannels = 32;  // of a block whose lanes hold one
 
 struct ScanPlan {
   Layout layout;
@@ -38,9 +35,8 @@ struct ScanPlan {
   }
 };
 
-// Walking whole sequences saves a pass over the rows and pays where this many pairs of blocks are busy all
-// the time.
-constexpr int64_t kBusyPairs = 96;
+// Walking whole sequences saves a pass over the rows and pays where this many blocks are busy all the time.
+constexpr int64_t kBusyBlocks = 96;
 
 inline ScanPlan scan_plan(const Layout& layout, const ScanShape& shape) {
   if (shape.N < 1 || shape.N > kScanLargestState) {
@@ -50,7 +46,7 @@ inline ScanPlan scan_plan(const Layout& layout, const ScanShape& shape) {
   plan.S = 1;
   while (plan.width() < plan.N) plan.S *= 2;
   plan.blocks = static_cast<int>(ceil_div(shape.channels, kChannels));
-  plan.whole = layout.rows * ceil_div(shape.channels, 2 * kWalkChannels) >= kBusyPairs * layout.max_seqlen;
+  plan.whole = layout.rows * ceil_div(shape.channels, kWalkChannels) >= kBusyBlocks * layout.max_seqlen;
   plan.chunks = chunks_of(layout);
   return plan;
 }
@@ -113,10 +109,11 @@ __device__ __forceinline__ Pair<float> to_pair(float x, float y) {
   return {make_float2(x, y)};
 }
 
-// What one of kOf threads copies of a tile (kRows, 2 * kAcross): every kStep-th row of one pair of columns.
-template <int kRows, int kAcross, int kOf = kThreads>
+// What one of kThreads threads copies of a tile (kRows, 2 * kAcross): every kStep-th row of one pair of
+// columns.
+template <int kRows, int kAcross>
 struct TilePairs {
-  static constexpr int kStep = kOf / kAcross, kCount = (kRows + kStep - 1) / kStep;
+  static constexpr int kStep = kThreads / kAcross, kCount = (kRows + kStep - 1) / kStep;
   int t, p;  // of the first
 
   __device__ __forceinline__ explicit TilePairs(int thread) : t(thread / kAcross), p(thread % kAcross) {}
@@ -212,21 +209,6 @@ __device__ __forceinline__ void store(float* to, const float (&from)[S]) {
   constexpr int V = S < 4 ? S : 4;
 #pragma unroll
   for (int i = 0; i < S; i += V) store_vector<V>(to + i, from + i);
-}
-
-// To global memory, of what is not read soon.
-template <int S>
-__device__ __forceinline__ void store_away(float* to, const float (&from)[S]) {
-  if constexpr (S == 1) {
-    __stcs(to, from[0]);
-  } else if constexpr (S == 2) {
-    __stcs(reinterpret_cast<float2*>(to), make_float2(from[0], from[1]));
-  } else {
-#pragma unroll
-    for (int i = 0; i < S; i += 4) {
-      __stcs(reinterpret_cast<float4*>(to + i), make_float4(from[i], from[i + 1], from[i + 2], from[i + 3]));
-    }
-  }
 }
 
 // The rates A log2(e) of a lane's states; 0 where there is none.

@@ -5,18 +5,12 @@
 namespace hax::ops::cuda {
 namespace {
 
-// Threads that walk, and as many that carry. Blocks that walk sequences are small: long and short ones come
-// together on a multiprocessor.
-template <bool kWhole>
-constexpr int kWalkers = kWhole ? kWalkChannels* kLanes : kThreads;
-
 // Rows of one tile on chip.
-template <class T, int S, bool kWhole>
+template <class T, int S>
 struct OutputTile {
-  static constexpr int kChannels = kWalkers<kWhole> / kLanes;
-  float2 steps[kTile * kChannels];  // dt and dt u
+  float2 steps[kTile * kWalkChannels];  // dt and dt u
   float B[kTile * kLanes * S], C[kTile * kLanes * S];
-  T u[kTile * kChannels];  // then y
+  T u[kTile * kWalkChannels];  // then y
 };
 
 // The rows that a block walks: a sequence, or a chunk.
@@ -37,12 +31,11 @@ struct Walk {
 
 // The half of a block's threads that brings tiles and takes their outputs away. Rows are read two tiles
 // ahead.
-template <class T, int S, bool kWhole>
+template <class T, int S>
 struct Carrier {
-  using Tile = OutputTile<T, S, kWhole>;
-  static constexpr int kAcross = Tile::kChannels / 2;
-  using OfChannels = TilePairs<kTile, kAcross, kWalkers<kWhole>>;
-  using OfStates = TilePairs<kTile, 2 * S, kWalkers<kWhole>>;
+  static constexpr int kAcross = kWalkChannels / 2;
+  using OfChannels = TilePairs<kTile, kAcross>;
+  using OfStates = TilePairs<kTile, 2 * S>;
   const ScanPlan& plan;
   const Walk& walk;
   int first;
@@ -68,7 +61,7 @@ struct Carrier {
     states.load(B, in.B, row, from, to, 0, plan.N, plan.paired);
     states.load(C, in.C, row, from, to, 0, plan.N, plan.paired);
   }
-  __device__ __forceinline__ void bring(Tile& to, int64_t tile) const {
+  __device__ __forceinline__ void bring(OutputTile<T, S>& to, int64_t tile) const {
 #pragma unroll
     for (int i = 0; i < OfChannels::kCount; ++i) {
       const int t = channels.t + i * OfChannels::kStep, at = t * kAcross + channels.p;
@@ -83,7 +76,7 @@ struct Carrier {
     states.store(to.B, B);
     states.store(to.C, C);
   }
-  __device__ __forceinline__ void take(const Tile& from, T* y, int64_t tile) const {
+  __device__ __forceinline__ void take(const OutputTile<T, S>& from, T* y, int64_t tile) const {
     channels.store(y, tile * kTile, walk.from(tile), walk.to(tile), first, plan.channels, plan.paired,
                    reinterpret_cast<const Pair<T>*>(from.u));
   }
@@ -94,39 +87,22 @@ struct Carrier {
 template <bool kWhole>
 constexpr int kAhead = kWhole ? 16 : 8;
 
-// Where a lane leaves the states in front of every kKept-th row of a tile, of those rows that its block
-// walks, but the first.
-struct Kept {
-  float* to;
-  int stride;      // from one kept row to the next
-  int offset;      // of row 0 behind the second row that the block walks
-  unsigned inner;  // rows behind the first
-
-  template <int S>
-  __device__ __forceinline__ void keep(int t, const float (&h)[S]) const {
-    if (static_cast<unsigned>(t + offset) >= inner) return;
-    store_away(to + static_cast<int64_t>(t / kKept) * stride, h);
-  }
-};
-
 // The outputs of rows [t0, t0 + kAhead) of a tile, from the state h in front of them, which becomes that
 // behind. c: the channel, q: the lane's part of its states. first_rows: bit t is set where row t starts a
 // sequence.
 template <bool kWhole, class T, int S>
-__device__ __forceinline__ void walk_rows(OutputTile<T, S, kWhole>& tile, int t0, float (&h)[S],
-                                          const float (&rate)[S], float D, int c, int q, uint32_t first_rows,
-                                          const Kept& kept) {
-  constexpr int kRows = kAhead<kWhole>, kColumns = OutputTile<T, S, kWhole>::kChannels;
-  static_assert(kRows % kKept == 0);
+__device__ __forceinline__ void walk_rows(OutputTile<T, S>& tile, int t0, float (&h)[S],
+                                          const float (&rate)[S], float D, int c, int q,
+                                          uint32_t first_rows) {
+  constexpr int kRows = kAhead<kWhole>;
   float sums[kRows / kLanes][kLanes];
 #pragma unroll
   for (int k = 0; k < kRows; ++k) {
     const int t = t0 + k;
-    if (k % kKept == 0) kept.keep(t, h);
     float b[S], weights[S];
     load(b, tile.B + (t * kLanes + q) * S);
     load(weights, tile.C + (t * kLanes + q) * S);
-    const float2 step = tile.steps[t * kColumns + c];
+    const float2 step = tile.steps[t * kWalkChannels + c];
     const float none = kWhole ? 0.0f : restart(first_rows, t);
     float sum = 0.0f;
 #pragma unroll
@@ -139,7 +115,7 @@ __device__ __forceinline__ void walk_rows(OutputTile<T, S, kWhole>& tile, int t0
 #pragma unroll
   for (int i = 0; i < kRows / kLanes; ++i) {
     const float sum = sum_of_lanes<1>(sums[i], q);
-    T* own = tile.u + (t0 + i * kLanes + q) * kColumns + c;
+    T* own = tile.u + (t0 + i * kLanes + q) * kWalkChannels + c;
     *own = from_float<T>(sum + D * to_float(*own));
   }
 }
@@ -154,20 +130,16 @@ __device__ __forceinline__ void clear_unused_rows(const ScanPlan& plan, T* y) {
 }
 
 // kWhole: block y walks sequence y; otherwise chunk y. One half of the threads walks a tile while the other
-// half, in the same order of tiles, takes the one before away and brings the next. The state in front of
-// every kKept-th row is left in `states` (rows / kKept, channels, width), but not where a block begins.
+// half, in the same order of tiles, takes the one before away and brings the next. The state at the beginning
+// of every tile but a block's first is left in `states` (tiles, channels, width).
 template <class T, int S, bool kWhole>
-__global__ void __launch_bounds__(2 * kWalkers<kWhole>, !kWhole ? 3
-                                                        : S > 4 ? 2
-                                                                : 4)
+__global__ void __launch_bounds__(2 * kThreads, kWhole ? 1 : 3)
     output_kernel(ScanPlan plan, ScanInput<T> in, float* __restrict__ states, T* __restrict__ y) {
-  using Tile = OutputTile<T, S, kWhole>;
-  __shared__ __align__(16) Tile tiles[2];
-  constexpr int kRows = kAhead<kWhole>, kHalf = kWalkers<kWhole>;
-  // Two warps of each kind are as many as a multiprocessor's schedulers: in every second block the others.
-  const bool carries = (threadIdx.x >= kHalf) != (kWhole && blockIdx.y % 2 == 1);
-  const int thread = threadIdx.x % kHalf, c = thread / kLanes, q = thread % kLanes;
-  const int first = blockIdx.x * Tile::kChannels;
+  __shared__ __align__(16) OutputTile<T, S> tiles[2];
+  constexpr int kRows = kAhead<kWhole>;
+  const bool carries = threadIdx.x >= kThreads;
+  const int thread = threadIdx.x % kThreads, c = thread / kLanes, q = thread % kLanes;
+  const int first = blockIdx.x * kWalkChannels;
   const bool there = first + c < plan.channels;
   clear_unused_rows(plan, y);
   Walk walk;
@@ -178,14 +150,14 @@ __global__ void __launch_bounds__(2 * kWalkers<kWhole>, !kWhole ? 3
     const ChunkSpan span = chunk_span(plan.layout, blockIdx.y);
     walk = {span.begin, span.begin + span.used, span.starts};
     if (there && span.entered() > 0) {
-      const int64_t slot = static_cast<int64_t>(blockIdx.y) * (kChunk / kKept) * plan.channels + first + c;
+      const int64_t slot = static_cast<int64_t>(blockIdx.y) * (kChunk / kTile) * plan.channels + first + c;
       load(h, states + slot * plan.width() + q * S);
     }
   }
   if (walk.begin >= walk.end) return;
   const int64_t first_tile = walk.first_tile(), last_tile = walk.last_tile();
   if (carries) {
-    Carrier<T, S, kWhole> carrier(plan, in, walk, first, thread);
+    Carrier<T, S> carrier(plan, in, walk, first, thread);
     carrier.read(in, first_tile);
     carrier.bring(tiles[first_tile % 2], first_tile);
     if (first_tile < last_tile) carrier.read(in, first_tile + 1);
@@ -202,16 +174,16 @@ __global__ void __launch_bounds__(2 * kWalkers<kWhole>, !kWhole ? 3
     float rate[S];
     load_rates(rate, in.A, plan, first + c, q);
     const float D = there ? in.D[first + c] : 0.0f;
-    const unsigned inner = there ? static_cast<unsigned>(walk.end - walk.begin - 1) : 0;
     __syncthreads();
     for (int64_t tile = first_tile; tile <= last_tile; ++tile) {
-      Kept kept{states + (tile * (kTile / kKept) * plan.channels + first + c) * plan.width() + q * S,
-                plan.channels * plan.width(), static_cast<int>(tile * kTile - walk.begin) - 1, inner};
+      if (tile > first_tile && there) {
+        store(states + (tile * plan.channels + first + c) * plan.width() + q * S, h);
+      }
       const uint32_t first_rows = static_cast<uint32_t>(walk.starts >> (tile - first_tile) * kTile);
       const int to = walk.to(tile);
 #pragma unroll 1
       for (int t0 = walk.from(tile) / kRows * kRows; t0 < to; t0 += kRows) {
-        walk_rows<kWhole>(tiles[tile % 2], t0, h, rate, D, c, q, first_rows, kept);
+        walk_rows<kWhole>(tiles[tile % 2], t0, h, rate, D, c, q, first_rows);
       }
       __syncthreads();
     }
@@ -222,7 +194,7 @@ __global__ void __launch_bounds__(2 * kWalkers<kWhole>, !kWhole ? 3
 
 int64_t scan_state_floats(const Layout& layout, const ScanShape& shape) {
   const ScanPlan plan = scan_plan(layout, shape);
-  return plan.chunks * (kChunk / kKept) * plan.state_floats();
+  return plan.chunks * (kChunk / kTile) * plan.state_floats();
 }
 
 int64_t scan_forward_scratch_bytes(const Layout& layout, const ScanShape& shape) {
@@ -236,18 +208,14 @@ void scan_forward(const Layout& layout, const ScanShape& shape, const ScanInput<
   const ScanPlan plan = scan_plan(layout, shape, in);
   with_states(plan, [&](auto S) {
     constexpr int kStates = decltype(S)::value;
-    const auto walk = [&](auto whole, int64_t walks) {
-      constexpr bool kWhole = decltype(whole)::value;
-      const dim3 grid(
-          static_cast<unsigned>(ceil_div(shape.channels, OutputTile<T, kStates, kWhole>::kChannels)),
-          static_cast<unsigned>(walks));
-      output_kernel<T, kStates, kWhole><<<grid, 2 * kWalkers<kWhole>, 0, stream>>>(plan, in, states, y);
-    };
+    const int64_t walks = plan.whole ? layout.batch : plan.chunks;
+    const dim3 grid(static_cast<unsigned>(ceil_div(shape.channels, kWalkChannels)),
+                    static_cast<unsigned>(walks));
     if (plan.whole) {
-      walk(std::true_type(), layout.batch);
+      output_kernel<T, kStates, true><<<grid, 2 * kThreads, 0, stream>>>(plan, in, states, y);
     } else {
       carry_states<kStates, false>(plan, in, in.u, states, static_cast<float*>(scratch), stream);
-      walk(std::false_type(), plan.chunks);
+      output_kernel<T, kStates, false><<<grid, 2 * kThreads, 0, stream>>>(plan, in, states, y);
     }
     check_launch("scan_forward", plan.text());
   });

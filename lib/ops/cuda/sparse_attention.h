@@ -35,7 +35,7 @@ struct TileKeys {
   const uint32_t* key_code;    // (rows), null without LSH
   const uint32_t* query_code;  // (rows), null without LSH
   const uint32_t* empty;       // (rows) not 0: the query has no key at all
-  const int32_t* order;        // of order_keys; attention_dkv alone reads it
+  const int32_t* order;        // (rows) each sequence's positions, those of keys with a life first
   uint32_t width;              // 0 without LSH
   int shift;                   // s of the codes
   bool uniform_empty;  // there may be empty queries, which attend uniformly to padded_length positions; else
@@ -44,11 +44,9 @@ struct TileKeys {
 };
 
 // The numbers of a key set, in `words` of tile_key_words(rows) words.
-constexpr int64_t tile_key_words(int64_t rows) { return 4 * rows; }
+constexpr int64_t tile_key_words(int64_t rows) { return 5 * rows; }
 TileKeys tile_keys(const Layout& layout, const Memberships& memberships, bool uniform_empty,
                    int64_t padded_length, uint32_t* words, cudaStream_t stream);
-// order (rows): each sequence's positions, those of keys with a life first.
-void order_keys(const Layout& layout, TileKeys& keys, int32_t* order, cudaStream_t stream);
 
 // Of d_v; fp32 tiles take twice the room.
 template <class T>

@@ -15,6 +15,13 @@ constexpr int64_t kWorthwhile = 4;
 constexpr int kHeads = 2;     // of a block, at most
 constexpr int kTogether = 8;  // chunks of a segment at once, one to each warp of a head
 
+int64_t multiprocessors() {
+  int device = 0, count = 1;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+  return count;
+}
+
 __device__ __forceinline__ int chunks_of_rows(int rows) { return (rows + kWalkRows - 1) / kWalkRows; }
 
 // Of length 0 where the place has none.

@@ -1,10 +1,10 @@
-// Key sets as the attention kernels read them.
+// Key sets as the attention kernels read them: a block a sequence.
 #include "lib/ops/cuda/sparse_attention.h"
 
 namespace hax::ops::cuda {
 namespace {
 
-constexpr int kThreads = 1024, kRowThreads = 256;
+constexpr int kThreads = 1024;
 constexpr uint32_t kForever = 0x7fffffffu;
 
 // Are there queries without any key? A window, a sink, the top-k and full attention always have one.
@@ -20,28 +20,10 @@ __device__ __forceinline__ uint32_t life_of(const Memberships& m, int64_t row, i
   return static_cast<uint32_t>(min(longest, static_cast<int64_t>(kForever)));
 }
 
-__global__ void __launch_bounds__(kRowThreads)
+__global__ void __launch_bounds__(kThreads)
     tile_keys_kernel(Layout layout, Memberships m, int shift, bool may_be_empty, uint32_t* __restrict__ life,
                      uint32_t* __restrict__ key_code, uint32_t* __restrict__ query_code,
-                     uint32_t* __restrict__ empty) {
-  const int64_t t = static_cast<int64_t>(blockIdx.x) * kRowThreads + threadIdx.x;
-  if (t >= layout.cu_seqlens[layout.batch]) return;
-  const int64_t j = layout.position[t];
-  bool none = may_be_empty && !(m.dilation > 0 && j >= m.dilation - 1);
-  life[t] = life_of(m, t, j);
-  if (m.query_bin) {
-    const int64_t count = m.count[t];
-    none = none && count == 0;
-    key_code[t] = (static_cast<uint32_t>(m.key_bin[t] + 1) << shift) + static_cast<uint32_t>(m.rank[t]);
-    query_code[t] =
-        (static_cast<uint32_t>(m.query_bin[t] + 1) << shift) + static_cast<uint32_t>(count - m.lsh_width);
-  }
-  empty[t] = none;
-}
-
-// A block a sequence.
-__global__ void __launch_bounds__(kThreads)
-    key_order_kernel(Layout layout, const uint32_t* __restrict__ life, int32_t* __restrict__ order) {
+                     uint32_t* __restrict__ empty, int32_t* __restrict__ order) {
   constexpr int kWarps = kThreads / 32;
   static_assert(kWarps == 32, "a lane a warp's count");
   __shared__ int counts[2][kWarps];
@@ -51,9 +33,25 @@ __global__ void __launch_bounds__(kThreads)
   uint64_t kept = 0;  // bit r: does the thread's key of round r live? Those of later rounds are read again
   int living = 0;
 #pragma unroll 2
-  for (int j = threadIdx.x; j < n; j += kThreads) {
-    const bool lives = life[begin + j] > 0;
-    if (j / kThreads < 64) kept |= static_cast<uint64_t>(lives) << (j / kThreads);
+  for (int first = 0; first < n; first += kThreads) {
+    const int j = first + static_cast<int>(threadIdx.x);
+    const int64_t t = begin + j;
+    bool lives = false;
+    if (j < n) {
+      const uint32_t own = life_of(m, t, j);
+      lives = own > 0;
+      life[t] = own;
+      bool none = may_be_empty && !(m.dilation > 0 && j >= m.dilation - 1);
+      if (m.query_bin) {
+        const int64_t count = m.count[t];
+        none = none && count == 0;
+        key_code[t] = (static_cast<uint32_t>(m.key_bin[t] + 1) << shift) + static_cast<uint32_t>(m.rank[t]);
+        query_code[t] =
+            (static_cast<uint32_t>(m.query_bin[t] + 1) << shift) + static_cast<uint32_t>(count - m.lsh_width);
+      }
+      empty[t] = none;
+    }
+    if (first / kThreads < 64) kept |= static_cast<uint64_t>(lives) << (first / kThreads);
     living += lives;
   }
   living = __reduce_add_sync(0xffffffffu, living);
@@ -87,27 +85,22 @@ TileKeys tile_keys(const Layout& layout, const Memberships& memberships, bool un
                    int64_t padded_length, uint32_t* words, cudaStream_t stream) {
   const bool lsh = memberships.query_bin != nullptr;
   const int shift = lsh ? lsh_code_shift(memberships.lsh_bins, memberships.lsh_width, layout.max_seqlen) : 0;
-  uint32_t *life = words, *empty = life + layout.rows, *key_code = empty + layout.rows,
+  uint32_t *life = words, *empty = life + layout.rows, *key_code = empty + 2 * layout.rows,
            *query_code = key_code + layout.rows;
+  auto* order = reinterpret_cast<int32_t*>(empty + layout.rows);
   const bool empty_rows = may_be_empty(memberships);
-  tile_keys_kernel<<<static_cast<unsigned>(ceil_div(layout.rows, kRowThreads)), kRowThreads, 0, stream>>>(
-      layout, memberships, shift, empty_rows, life, key_code, query_code, empty);
+  tile_keys_kernel<<<static_cast<unsigned>(layout.batch), kThreads, 0, stream>>>(
+      layout, memberships, shift, empty_rows, life, key_code, query_code, empty, order);
   check_launch("tile_keys", "rows " + std::to_string(layout.rows));
   return {life,
           lsh ? key_code : nullptr,
           lsh ? query_code : nullptr,
           empty,
-          nullptr,
+          order,
           lsh ? static_cast<uint32_t>(memberships.lsh_width) : 0u,
           shift,
           uniform_empty && empty_rows,
           padded_length};
-}
-
-void order_keys(const Layout& layout, TileKeys& keys, int32_t* order, cudaStream_t stream) {
-  key_order_kernel<<<static_cast<unsigned>(layout.batch), kThreads, 0, stream>>>(layout, keys.life, order);
-  check_launch("order_keys", "rows " + std::to_string(layout.rows));
-  keys.order = order;
 }
 
 }  // namespace hax::ops::cuda

@@ -65,21 +65,16 @@ __device__ __forceinline__ void copy_async(void* to, const void* from, bool real
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)), "l"(from),
                "r"(bytes));
 }
-// The same of one and of two 32-bit words.
+// The same of one 32-bit word.
 __device__ __forceinline__ void copy_word(void* to, const void* from, bool real) {
   const int bytes = real ? 4 : 0;
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;\n" ::"r"(shared_address(to)), "l"(from),
                "r"(bytes));
 }
-__device__ __forceinline__ void copy_words(void* to, const void* from, bool real) {
-  const int bytes = real ? 8 : 0;
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;\n" ::"r"(shared_address(to)), "l"(from),
-               "r"(bytes));
-}
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;\n"); }
 template <int N>
 __device__ __forceinline__ void wait_copies() {
-  asm volatile("cp.async.wait_group %0;\n" ::"n"(N) : "memory");
+  asm volatile("cp.async.wait_group %0;\n" ::"n"(N));
 }
 
 }  // namespace hax::ops::cuda

@@ -1,13 +1,10 @@
 // V neighbouring numbers of a row in registers, loaded and stored at once.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
-#include <initializer_list>
 #include <type_traits>
 
 #include "lib/ops/cuda/convert.cuh"
-#include "lib/ops/cuda/launch.h"
 
 namespace hax::ops::cuda {
 
@@ -59,20 +56,6 @@ __device__ __forceinline__ void store_vector(T* to, const float* from) {
   Packed<T, V> packed;
   packed.set(from);
   *reinterpret_cast<Packed<T, V>*>(to) = packed;
-}
-
-// The widest vectors, of at most `widest` numbers and loaded by up to 16 bytes at once, that every row may be
-// cut into.
-template <class T>
-int widest_vector(int widest, int64_t columns, std::initializer_list<Rows<const T>> all) {
-  for (int V = widest; V > 1; V /= 2) {
-    const size_t bytes = std::min<size_t>(V * sizeof(T), 16);
-    bool fits = columns % V == 0;
-    for (const auto& rows : all)
-      fits &= rows.stride % V == 0 && reinterpret_cast<uintptr_t>(rows.data) % bytes == 0;
-    if (fits) return V;
-  }
-  return 1;
 }
 
 }  // namespace hax::ops::cuda
