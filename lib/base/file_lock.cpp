@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -72,7 +73,7 @@ class Descriptor {
 
 }  // namespace
 
-FileLock::FileLock(const std::string& path, const std::string& busy) {
+FileLock::FileLock(const std::string& path, const std::string& busy) : path_(path) {
   Descriptor file(open_output(path, O_RDWR | O_CREAT));
   const auto refuse = [&](const std::string& more) {
     throw UsageError(path + ": " + holder_text(path) + " " + busy + more);
@@ -97,6 +98,14 @@ FileLock::~FileLock() {
   // A name that stays is passed over by the next holder.
   if (::ftruncate(fd_, 0) != 0) log::debug("the lock keeps its holder's name");
   ::close(fd_);
+}
+
+FileLock::Found FileLock::found() const {
+  struct stat own {
+  }, there{};
+  if (::lstat(path_.c_str(), &there) != 0) return Found::nothing;
+  const bool same = ::fstat(fd_, &own) == 0 && own.st_dev == there.st_dev && own.st_ino == there.st_ino;
+  return same ? Found::own : Found::another;
 }
 
 bool FileLock::is_held(const std::string& path) {

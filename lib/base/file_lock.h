@@ -21,7 +21,13 @@ class FileLock {
   // Whether anyone holds the lock; false where there is no such file.
   static bool is_held(const std::string& path);
 
+  // What the path leads to by now: folders are moved, removed and made again. Beside any file but its own the
+  // holder has no right to write.
+  enum class Found { own, nothing, another };
+  Found found() const;
+
  private:
+  const std::string path_;
   int fd_ = -1;
 };
 

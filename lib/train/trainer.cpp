@@ -23,15 +23,18 @@ namespace {
 using Json = nlohmann::json;
 using Clock = std::chrono::steady_clock;
 
+constexpr double kSecondsBetweenWarnings = 60.0;
+
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
 class Trainer {
  public:
-  Trainer(const RunFolder& run, const ExampleSource& train, const ExampleSource& valid, at::Device device,
-          const TrainHooks& hooks)
+  Trainer(const RunFolder& run, const FileLock& lock, const ExampleSource& train, const ExampleSource& valid,
+          at::Device device, const TrainHooks& hooks)
       : run_(run),
+        lock_(lock),
         config_(run.config()),
         valid_(valid),
         hooks_(hooks),
@@ -200,12 +203,25 @@ class Trainer {
     return true;
   }
 
-  // Writes to the run folder. Where that fails, the run ends with what was saved before or, under
-  // train.on_save_error = continue and unless it is the last time, goes on: false.
+  // Writes to the run folder, while it is still the one that was locked. Where that fails, the run ends with
+  // what was saved before or, under train.on_save_error = continue and unless it is the last time, goes on:
+  // false.
   template <class Write>
   bool attempt(Write write, bool last_time = false) {
+    const std::string lock = run_.path() + "/lock";
+    const FileLock::Found found = lock_.found();
+    if (found == FileLock::Found::another) {
+      throw RuntimeError(
+          lock +
+          ": is not the file that this run has locked: the folder was replaced; the run stops at step " +
+          std::to_string(info_.step) +
+          " and writes nothing there; what it saved is in the folder that it began in");
+    }
     try {
+      if (found == FileLock::Found::nothing)
+        throw RuntimeError(lock + ": is gone: the folder was moved, or the lock removed");
       write();
+      warned_.reset();
       return true;
     } catch (const RuntimeError& e) {
       const std::string saved =
@@ -217,9 +233,16 @@ class Trainer {
         throw RuntimeError(std::string(e.what()) + "; the run stops at step " + std::to_string(info_.step) +
                            ", " + saved + "; make it possible to write there and run the same command again");
       }
-      log::warn(std::string(e.what()) + "; training goes on (train.on_save_error = continue), " + saved);
+      warn(std::string(e.what()) + "; training goes on (train.on_save_error = continue), " + saved);
       return false;
     }
+  }
+
+  // Once a while, as every record may fail the same way.
+  void warn(const std::string& text) {
+    if (warned_ && seconds_since(*warned_) < kSecondsBetweenWarnings) return;
+    log::warn(text);
+    warned_ = Clock::now();
   }
 
   // Metrics that could not be written wait for the next time.
@@ -368,6 +391,7 @@ class Trainer {
   }
 
   const RunFolder& run_;
+  const FileLock& lock_;
   const Config& config_;
   const ExampleSource& valid_;
   const TrainHooks& hooks_;
@@ -381,6 +405,7 @@ class Trainer {
   bool stop_asked_ = false;
   int64_t pushed_ = 0, logged_ = 0;  // updates that were started, and the last that was logged
   CheckpointInfo info_;
+  std::optional<Clock::time_point> warned_;  // of a save that failed, the last time
   bool saved_ = false;
   int64_t saved_step_ = 0;  // of the last checkpoint
   std::string pending_;     // lines of metrics that are not in the file yet
@@ -399,11 +424,11 @@ TrainOutcome train(const RunFolder& run, const ExampleSource& train, const Examp
                                                               : TrainEnd::finished;
     return {end, *result};
   }
-  const auto held = run.lock();
+  const FileLock lock = run.lock();
   const int64_t threads = run.config().train.threads;
   at::set_num_threads(threads > 0 ? static_cast<int>(threads) : hardware_threads());
   if (device.is_cpu()) keep_freed_memory();
-  return Trainer(run, train, valid, device, hooks).loop();
+  return Trainer(run, lock, train, valid, device, hooks).loop();
 }
 
 }  // namespace hax

@@ -80,6 +80,22 @@ int without_flock(const std::vector<std::function<bool()>>& checks) {
 
 }  // namespace
 
+TEST_CASE("a holder finds out what its path leads to by now") {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("lock");
+  const FileLock held(path, "is at work");
+  CHECK(held.found() == FileLock::Found::own);
+  std::filesystem::rename(path, path + "-moved");
+  CHECK(held.found() == FileLock::Found::nothing);
+  spill(path, "");
+  CHECK(held.found() == FileLock::Found::another);
+  std::filesystem::remove(path);
+  std::filesystem::create_symlink(path + "-moved", path);
+  CHECK(held.found() == FileLock::Found::another);
+  std::filesystem::rename(path + "-moved", path);
+  CHECK(held.found() == FileLock::Found::own);
+}
+
 TEST_CASE("a lock names its holder, refuses others, and ends with its life") {
   const TemporaryFolder folder;
   const std::string path = folder.file("lock");

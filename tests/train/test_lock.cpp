@@ -51,4 +51,51 @@ TEST_CASE("a run whose lock is a link is refused") {
   CHECK(slurp(outside) == "kept");
 }
 
+TEST_CASE("a run whose folder was replaced stops, and writes nothing into the other one") {
+  for (const OnSaveError policy : {OnSaveError::stop, OnSaveError::carry_on}) {
+    const TemporaryFolder folder;
+    const std::string path = folder.path() + "/run";
+    Config config = toy_config(), other = toy_config();
+    config.train.on_save_error = policy;
+    other.train.seed += 1;
+    int64_t last = 0;
+    std::string metrics;
+    const auto replace = [&](int64_t step) {
+      last = step;
+      if (step == 10 && metrics.empty()) {
+        std::filesystem::rename(path, path + "-moved");
+        run_toy(path, other, stop_at(20));
+        metrics = slurp(path + "/metrics.jsonl");
+      }
+      return false;
+    };
+    const std::string message = message_of<RuntimeError>([&] { run_toy(path, config, replace); });
+    CHECK(contains(message, path + "/lock: is not the file that this run has locked"));
+    CHECK(last < 30);
+    CHECK(slurp(path + "/metrics.jsonl") == metrics);
+    CHECK_FALSE(std::filesystem::exists(path + "/result.json"));
+    const std::string whole = folder.path() + "/whole", other_whole = folder.path() + "/other";
+    run_toy(whole, config);
+    run_toy(other_whole, other);
+    CHECK(run_toy(path, other).end == TrainEnd::finished);
+    CHECK(differences(path, other_whole).empty());
+    CHECK(run_toy(path + "-moved", config).end == TrainEnd::finished);
+    CHECK(differences(path + "-moved", whole).empty());
+  }
+}
+
+TEST_CASE("a run whose lock is removed stops, for another may begin beside it") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/run", whole = folder.path() + "/whole";
+  const auto remove = [&](int64_t step) {
+    if (step == 10) std::filesystem::remove(path + "/lock");
+    return false;
+  };
+  const std::string message = message_of<RuntimeError>([&] { run_toy(path, toy_config(), remove); });
+  CHECK(message.starts_with(path + "/lock: is gone"));
+  CHECK(run_toy(path, toy_config()).end == TrainEnd::finished);
+  run_toy(whole, toy_config());
+  CHECK(differences(path, whole).empty());
+}
+
 }  // namespace hax::test
