@@ -3,12 +3,34 @@
 #include "data_gen/registry.h"
 #include "data_gen/stream.h"
 #include "lib/base/error.h"
+#include "lib/base/log.h"
 #include "lib/base/parallel.h"
 #include "lib/config/check.h"
 #include "lib/config/names.h"
+#include "lib/config/write.h"
 #include "lib/data/dataset.h"
 
 namespace hax {
+namespace {
+
+// The task that the data are of, whatever the config says of it.
+void take_task(Config& config, const Manifest& manifest) {
+  Config taken = config;
+  taken.task = task_config(manifest, config.data.path);
+  const std::string section = "task." + std::string(name_of(config.task.name)) + ".";
+  std::string text;
+  for (const std::string& line : difference(config, taken)) {
+    if (line.starts_with(section)) text += "\n  " + line;
+  }
+  if (!text.empty()) {
+    log::warn(
+        config.data.path +
+        ": was made with other settings of its task than the config has; those of the data count:" + text);
+  }
+  config = taken;
+}
+
+}  // namespace
 
 TrainingSources open_training_sources(Config& config) {
   const auto missing = check_for_training(config);
@@ -35,7 +57,7 @@ TrainingSources open_training_sources(Config& config) {
                       ": its training split is empty; generate it with data.train_examples > 0, or "
                       "train on data.source = stream");
     }
-    config.task = task_config(dataset->manifest(), config.data.path);
+    take_task(config, dataset->manifest());
     return {std::shared_ptr<const ExampleSource>(dataset, &dataset->split(Split::train)), valid};
   }
   const std::shared_ptr<const Task> task = make_task(config.task);

@@ -52,6 +52,7 @@ TEST_CASE("generate, train, evaluate: the model beats chance by a margin", "[e2e
   INFO(trained.err);
   REQUIRE(trained.status == 0);
   CHECK(trained.out.empty());
+  CHECK(trained.err.find("other settings") == std::string::npos);
   for (const char* name : {"config.yaml", "metrics.jsonl", "result.json", "checkpoints/last.safetensors",
                            "checkpoints/best.safetensors"}) {
     CAPTURE(name);
@@ -183,6 +184,16 @@ TEST_CASE("streams of examples train too", "[e2e]") {
       w.train({"--set", "data.source=stream", "--set", "train.steps=60", "--set", "train.target_accuracy=0"});
   INFO(trained.err);
   CHECK(trained.status == 0);
+}
+
+TEST_CASE("settings of the task that are not those of the data are told of", "[e2e]") {
+  Workspace w;
+  REQUIRE(w.generate().status == 0);
+  const auto trained = w.train({"--set", "task.joint_recall.n_key_max=9", "--set", "train.steps=60"});
+  INFO(trained.err);
+  CHECK(trained.status == 0);
+  CHECK(trained.err.find(w.data + ": was made with other settings of its task") != std::string::npos);
+  CHECK(trained.err.find("task.joint_recall.n_key_max: 9 -> ") != std::string::npos);
 }
 
 TEST_CASE("divergence ends with status 4", "[e2e]") {
