@@ -24,6 +24,7 @@ namespace hax {
 namespace {
 
 constexpr int kAttempts = 10;
+constexpr int kMostReplacements = 1000;
 constexpr auto kBetweenAttempts = std::chrono::milliseconds(20);
 
 std::string host_name() {
@@ -37,7 +38,12 @@ struct Holder {
   std::string host;
 };
 std::optional<Holder> holder_in(const std::string& path) {
-  std::istringstream text(read_file(path));
+  std::istringstream text;
+  try {
+    text.str(read_file(path));
+  } catch (const DataError&) {  // removed a moment ago
+    return std::nullopt;
+  }
   Holder holder;
   if (!(text >> holder.process >> holder.host) || holder.process <= 0) return std::nullopt;
   return holder;
@@ -63,6 +69,10 @@ class Descriptor {
   }
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
 
   int get() const { return fd_; }
   int release() { return std::exchange(fd_, -1); }
@@ -71,9 +81,15 @@ class Descriptor {
   int fd_;
 };
 
-}  // namespace
+bool leads_to(const std::string& path, int fd) {
+  struct stat named {};
+  struct stat open {};
+  return ::lstat(path.c_str(), &named) == 0 && ::fstat(fd, &open) == 0 && named.st_dev == open.st_dev &&
+         named.st_ino == open.st_ino;
+}
 
-FileLock::FileLock(const std::string& path, const std::string& busy) : path_(path) {
+// The file at `path`, locked; it may have lost its name meanwhile.
+int locked_file(const std::string& path, const std::string& busy) {
   Descriptor file(open_output(path, O_RDWR | O_CREAT));
   const auto refuse = [&](const std::string& more) {
     throw UsageError(path + ": " + holder_text(path) + " " + busy + more);
@@ -85,28 +101,46 @@ FileLock::FileLock(const std::string& path, const std::string& busy) : path_(pat
       if (holder_may_live(path)) refuse("; if it is gone, remove " + path);
       break;
     }
+    if (!leads_to(path, file.get())) break;
     if (attempt == kAttempts) refuse("");
     std::this_thread::sleep_for(kBetweenAttempts);
   }
+  return file.release();
+}
+
+}  // namespace
+
+FileLock::FileLock(const std::string& path, const std::string& busy) : path_(path) {
+  struct stat before {};
+  const bool was_there = ::lstat(path.c_str(), &before) == 0;
+  Descriptor file(locked_file(path, busy));
+  for (int attempt = 1; !leads_to(path, file.get()); ++attempt) {
+    if (attempt == kMostReplacements)
+      throw RuntimeError("cannot lock " + path + ": it is removed again and again");
+    file = Descriptor(locked_file(path, busy));
+  }
+  struct stat status {};
+  was_left_ = ::fstat(file.get(), &status) == 0 && status.st_size > 0;
   const std::string holder = std::to_string(::getpid()) + " " + host_name() + "\n";
-  if (::ftruncate(file.get(), 0) != 0 || ::pwrite(file.get(), holder.data(), holder.size(), 0) < 0)
-    throw RuntimeError("cannot write " + path + ": " + std::strerror(errno));
+  if (::ftruncate(file.get(), 0) != 0 || ::pwrite(file.get(), holder.data(), holder.size(), 0) < 0) {
+    const std::string why = std::strerror(errno);
+    if (!was_there && leads_to(path, file.get())) ::unlink(path.c_str());
+    throw RuntimeError("cannot write " + path + ": " + why);
+  }
   fd_ = file.release();
 }
 
 FileLock::~FileLock() {
+  if (remove_ && in_place()) {
+    // While the lock is held: afterwards the file of this name may be another holder's.
+    if (::unlink(path_.c_str()) != 0) log::debug("the lock's file stays");
+  }
   // A name that stays is passed over by the next holder.
   if (::ftruncate(fd_, 0) != 0) log::debug("the lock keeps its holder's name");
   ::close(fd_);
 }
 
-FileLock::Found FileLock::found() const {
-  struct stat own {
-  }, there{};
-  if (::lstat(path_.c_str(), &there) != 0) return Found::nothing;
-  const bool same = ::fstat(fd_, &own) == 0 && own.st_dev == there.st_dev && own.st_ino == there.st_ino;
-  return same ? Found::own : Found::another;
-}
+bool FileLock::in_place() const { return leads_to(path_, fd_); }
 
 bool FileLock::is_held(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);

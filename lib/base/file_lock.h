@@ -8,6 +8,7 @@ namespace hax {
 // Holds the lock until the end of its life; meanwhile the file names the process and host. The kernel lets go
 // of a dead process's lock. Where the file system has no locks, the name counts: a process of this host that
 // is gone is passed over, and so is this process itself, whose number an earlier holder may have had.
+// A file that is removed or replaced while one waits for it is let go, and the one of that name is locked.
 class FileLock {
  public:
   // Makes the file where there is none. Throws UsageError "PATH: HOLDER `busy`" while another one has the
@@ -18,17 +19,22 @@ class FileLock {
   FileLock(const FileLock&) = delete;
   FileLock& operator=(const FileLock&) = delete;
 
+  // Whether the path still leads to the file that is locked. Where it does not, the file, or a folder above
+  // it, was removed or replaced, and somebody else may hold the lock of that name.
+  bool in_place() const;
+  // Whether the holder before was killed: it left its name, or the file some other text.
+  bool was_left() const { return was_left_; }
+  // Removes the file at the end of the lock's life, before the lock is let go, if it is still in place.
+  void remove_at_end() { remove_ = true; }
+
   // Whether anyone holds the lock; false where there is no such file.
   static bool is_held(const std::string& path);
 
-  // What the path leads to by now: folders are moved, removed and made again. Beside any file but its own the
-  // holder has no right to write.
-  enum class Found { own, nothing, another };
-  Found found() const;
-
  private:
-  const std::string path_;
+  std::string path_;
   int fd_ = -1;
+  bool was_left_ = false;
+  bool remove_ = false;
 };
 
 }  // namespace hax

@@ -209,17 +209,16 @@ class Trainer {
   template <class Write>
   bool attempt(Write write, bool last_time = false) {
     const std::string lock = run_.path() + "/lock";
-    const FileLock::Found found = lock_.found();
-    if (found == FileLock::Found::another) {
-      throw RuntimeError(
-          lock +
-          ": is not the file that this run has locked: the folder was replaced; the run stops at step " +
-          std::to_string(info_.step) +
-          " and writes nothing there; what it saved is in the folder that it began in");
+    const bool gone = std::filesystem::symlink_status(lock).type() == std::filesystem::file_type::not_found;
+    if (!gone && !lock_.in_place()) {
+      throw RuntimeError(lock +
+                         ": is not the file that this run has locked: the folder was replaced; the run stops "
+                         "at step " +
+                         std::to_string(info_.step) +
+                         " and writes nothing there; what it saved is in the folder that it began in");
     }
     try {
-      if (found == FileLock::Found::nothing)
-        throw RuntimeError(lock + ": is gone: the folder was moved, or the lock removed");
+      if (gone) throw RuntimeError(lock + ": is gone: the folder was moved, or the lock removed");
       write();
       warned_.reset();
       return true;

@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -36,10 +37,11 @@ std::string on_this_host(pid_t process) {
 
 // Asks until it has the lock, and calls `inside` with it. False when it was refused in other words than
 // these.
-bool take_turn(const std::string& path, const std::function<void()>& inside) {
+bool take_turn(const std::string& path, const std::function<void()>& inside, bool remove = false) {
   while (true) {
     try {
-      const FileLock held(path, "is at work");
+      FileLock held(path, "is at work");
+      if (remove) held.remove_at_end();
       inside();
       return true;
     } catch (const UsageError& e) {
@@ -80,22 +82,6 @@ int without_flock(const std::vector<std::function<bool()>>& checks) {
 
 }  // namespace
 
-TEST_CASE("a holder finds out what its path leads to by now") {
-  const TemporaryFolder folder;
-  const std::string path = folder.file("lock");
-  const FileLock held(path, "is at work");
-  CHECK(held.found() == FileLock::Found::own);
-  std::filesystem::rename(path, path + "-moved");
-  CHECK(held.found() == FileLock::Found::nothing);
-  spill(path, "");
-  CHECK(held.found() == FileLock::Found::another);
-  std::filesystem::remove(path);
-  std::filesystem::create_symlink(path + "-moved", path);
-  CHECK(held.found() == FileLock::Found::another);
-  std::filesystem::rename(path + "-moved", path);
-  CHECK(held.found() == FileLock::Found::own);
-}
-
 TEST_CASE("a lock names its holder, refuses others, and ends with its life") {
   const TemporaryFolder folder;
   const std::string path = folder.file("lock");
@@ -112,7 +98,7 @@ TEST_CASE("a lock names its holder, refuses others, and ends with its life") {
   }
   CHECK(slurp(path).empty());
   CHECK_FALSE(FileLock::is_held(path));
-  CHECK_NOTHROW(FileLock(path, "is at work"));
+  CHECK_FALSE(FileLock(path, "is at work").was_left());
 }
 
 TEST_CASE("of many threads one at a time has the lock") {
@@ -174,6 +160,8 @@ TEST_CASE("a lock that is held refuses every thread that asks, and goes on to on
 }
 
 TEST_CASE("of many processes one at a time has the lock") {
+  const bool remove = GENERATE(false, true);  // the file, at the end of each turn, while others open it
+  CAPTURE(remove);
   const TemporaryFolder folder;
   const std::string path = folder.file("lock"), inside = folder.file("inside");
   std::vector<pid_t> children;
@@ -181,17 +169,65 @@ TEST_CASE("of many processes one at a time has the lock") {
     children.push_back(start_child([&] {
       int overlaps = 0;
       for (int turn = 0; turn < kTurns; ++turn) {
-        const bool taken = take_turn(path, [&] {
+        const auto alone = [&] {
           if (::mkdir(inside.c_str(), 0700) != 0 || slurp(path) != on_this_host(::getpid())) ++overlaps;
           std::this_thread::sleep_for(std::chrono::milliseconds(1));
           ::rmdir(inside.c_str());
-        });
+        };
+        const bool taken = take_turn(path, alone, remove);
         if (!taken) return 1;
       }
       return overlaps == 0 ? 0 : 2;
     }));
   }
   for (const pid_t child : children) CHECK(wait_for(child) == 0);
+  CHECK(std::filesystem::exists(path) != remove);
+}
+
+TEST_CASE("a lock whose file is removed or replaced is no longer in place, and removes nothing") {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("lock");
+  {
+    FileLock first(path, "is at work");
+    first.remove_at_end();
+    CHECK(first.in_place());
+    std::filesystem::remove(path);
+    CHECK_FALSE(first.in_place());
+    {
+      FileLock second(path, "is at work");
+      CHECK(second.in_place());
+      CHECK_FALSE(first.in_place());
+    }
+  }
+  CHECK(std::filesystem::exists(path));
+  {
+    FileLock third(path, "is at work");
+    third.remove_at_end();
+  }
+  CHECK_FALSE(std::filesystem::exists(path));
+}
+
+TEST_CASE("who waits for a lock whose file goes away takes the one that is there then") {
+  const TemporaryFolder folder;
+  const std::string path = folder.file("lock");
+  for (const bool replaced : {false, true}) {
+    auto held = std::make_unique<FileLock>(path, "is at work");
+    std::thread other([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      if (replaced) {
+        spill(path + ".new", "");
+        std::filesystem::rename(path + ".new", path);
+      } else {
+        std::filesystem::remove(path);
+      }
+    });
+    std::unique_ptr<FileLock> waiting;
+    CHECK_NOTHROW(waiting = std::make_unique<FileLock>(path, "is at work"));
+    other.join();
+    REQUIRE(waiting);
+    CHECK(waiting->in_place());
+    CHECK(slurp(path) == on_this_host(::getpid()));
+  }
 }
 
 TEST_CASE("a process that is killed leaves its name and no lock") {
@@ -215,6 +251,7 @@ TEST_CASE("a process that is killed leaves its name and no lock") {
   CHECK(slurp(path) == on_this_host(child));
   CHECK_FALSE(FileLock::is_held(path));
   const FileLock held(path, "is at work");
+  CHECK(held.was_left());
   CHECK(slurp(path) == on_this_host(::getpid()));
 }
 
