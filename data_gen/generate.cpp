@@ -164,7 +164,7 @@ GenerateReport generate_dataset(const TaskConfig& task_config, const DataConfig&
       return report;
     }
     Stopwatch watch(report.write_seconds);
-    manifest.split(split) = columns.write(options.out, split);
+    manifest.split(split) = folder.write(columns, split);
     report.tokens += manifest.split(split).tokens;
     report.bytes += manifest.split(split).bytes;
   }
@@ -172,8 +172,7 @@ GenerateReport generate_dataset(const TaskConfig& task_config, const DataConfig&
     report.stopped = true;
     return report;
   }
-  write_manifest(options.out, manifest);
-  folder.publish();
+  folder.publish(manifest);
   report.fingerprint = manifest.fingerprint();
   return report;
 }

@@ -150,11 +150,10 @@ void import_text(const TextImport& options) {
     SplitColumns columns(task.spec(), 0);
     import_split(task, Lines(text_path(options.folder, stem.text, split, "inputs")),
                  Lines(text_path(options.folder, stem.text, split, "mask")), threads, columns, smallest);
-    manifest.split(split) = columns.write(options.out, split);
+    manifest.split(split) = folder.write(columns, split);
   }
   manifest.parameters = JointRecall(smallest).parameters();
-  write_manifest(options.out, manifest);
-  folder.publish();
+  folder.publish(manifest);
 }
 
 void export_text(const std::string& dataset_folder, const std::string& out, int threads) {

@@ -123,6 +123,34 @@ TEST_CASE("signals in data generation and evaluation leave nothing half-made", "
   CHECK_FALSE(fs::exists(table));
 }
 
+TEST_CASE("a folder that a dataset is generated into is refused to a second gen-data until the first ends",
+          "[e2e]") {
+  SmallRun w;
+  const std::string out = w.folder.path() + "/shared", marker = out + "/generation_in_progress";
+  const std::vector<std::string> small = {"gen-data", "--config", w.config, "--out", out};
+  for (const auto& [signal, status] : {std::pair{SIGTERM, 143}, {SIGKILL, 128 + SIGKILL}}) {
+    CAPTURE(signal);
+    Process generating({"gen-data", "--config", w.config, "--out", out, "--threads", "1", "--set",
+                        "task.joint_recall.n_context_max=16", "--set", "task.joint_recall.n_key_max=16",
+                        "--set", "task.joint_recall.n_value=16", "--set", "data.train_examples=3000000"},
+                       w.said);
+    REQUIRE(Process::wait_until([&] { return fs::exists(marker) && fs::file_size(marker) > 0; }));
+    const std::string process = slurp(marker);
+    const auto refused = run_hax(small);
+    INFO(refused.err);
+    CHECK(refused.status == 2);
+    CHECK(contains(refused.err, marker + ": process " + process.substr(0, process.find(' ')) + " on "));
+    CHECK(fs::exists(marker));
+    generating.send(signal);
+    CHECK(generating.wait() == status);
+    CHECK(fs::exists(out) == (signal == SIGKILL));
+    CHECK(run_hax(small).status == 0);
+    CHECK(names_in(out) == names_in(w.data));
+    CHECK(run_hax({"inspect", out}).status == 0);
+    fs::remove_all(out);
+  }
+}
+
 TEST_CASE("--max-time saves and ends with a status of its own", "[e2e]") {
   SmallRun w;
   const auto stopped = run_hax(w.train({"--max-time", "2s"}));
