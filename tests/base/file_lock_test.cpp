@@ -5,6 +5,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -16,6 +17,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -289,6 +291,26 @@ TEST_CASE("where the file system has no locks, the holder's name counts") {
     return;
   }
   CHECK(status == 0);
+}
+
+TEST_CASE("a lock that cannot name its holder for lack of room leaves no file of its own") {
+  const TemporaryFolder folder;
+  const std::string made = folder.file("made"), found = folder.file("found");
+  spill(found, "");
+  const int status = status_of_child([&] {
+    std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit no_room{0, 0};
+    if (::setrlimit(RLIMIT_FSIZE, &no_room) != 0) return 1;
+    for (const auto& path : {made, found}) {
+      if (!message_of<RuntimeError>([&] {
+             FileLock(path, "is at work");
+           }).starts_with("cannot write " + path))
+        return 2;
+    }
+    return 0;
+  });
+  CHECK(status == 0);
+  CHECK(names_in(folder.path()) == std::set<std::string>{"found"});
 }
 
 TEST_CASE("a lock file that is a link or a pipe is refused, and what it leads to is left alone") {
