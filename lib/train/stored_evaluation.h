@@ -1,5 +1,6 @@
 // Evaluations of a run's best checkpoint, kept in the run folder so that a second table need not repeat
-// them: eval-FINGERPRINT.json, one an evaluation split, named by the split's fingerprint.
+// them: eval-FINGERPRINT.json, one an evaluation split, named by the split's fingerprint. They carry a
+// checksum of their other keys.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,8 @@ struct StoredEvaluation {
 };
 
 // The evaluation of this very checkpoint on this very split; nothing where there is none, or one of another
-// checkpoint. Throws DataError for a damaged file.
+// checkpoint. Nor where the file is damaged or carries no checksum, which a warning says: evaluating again
+// replaces it.
 std::optional<StoredEvaluation> read_evaluation(const RunFolder& run, const std::string& data_fingerprint,
                                                 const std::string& checkpoint);
 void write_evaluation(const RunFolder& run, const StoredEvaluation& evaluation);

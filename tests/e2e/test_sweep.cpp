@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "lib/base/json.h"
 #include "tests/catch.h"
 #include "tests/e2e/program.h"
 
@@ -126,13 +127,29 @@ TEST_CASE("a sweep over rates and seeds becomes a table that agrees with its run
   }
   REQUIRE_FALSE(kept.empty());
   Json stored = Json::parse(read_file(kept));
-  stored["accuracy"] = 0.125;  // what is read the second time
-  write_file(kept, stored.dump());
-  CHECK(table_of({sweep.out, "--rows", "lr,train.seed", "--data", sweep.data})["rows"][0]["accuracy %"] ==
-        12.5);
-  stored["checkpoint"] = "of another step";
-  write_file(kept, stored.dump());
-  CHECK(table_of({sweep.out, "--rows", "lr,train.seed", "--data", sweep.data})["rows"] == test);
+  const auto keep = [&](const char* key, const Json& value) {
+    stored[key] = value;
+    stored["checksum"] = document_checksum(stored);
+    write_file(kept, stored.dump());
+  };
+  keep("accuracy", 0.125);  // what is read the second time
+  const std::vector<std::string> again = {sweep.out, "--rows", "lr,train.seed", "--data", sweep.data};
+  CHECK(table_of(again)["rows"][0]["accuracy %"] == 12.5);
+  keep("checkpoint", "of another step");
+  CHECK(table_of(again)["rows"] == test);
+
+  // A digit that somebody changed is not believed, and said once.
+  std::string text = read_file(kept);
+  const size_t digit = text.find("\"accuracy\": ") + 14;
+  text[digit] = text[digit] == '.' ? '9' : '.';
+  write_file(kept, text);
+  std::vector<std::string> plain = again;
+  plain.insert(plain.begin(), {"table", "--json"});
+  const auto warned = run_hax(plain);
+  CHECK(warned.status == 0);
+  CHECK(Json::parse(warned.out)["rows"] == test);
+  CHECK(contains(warned.err, kept + ": damaged: "));
+  CHECK(run_hax(plain).err.find(kept) == std::string::npos);
 
   // A pivot for people.
   const auto pivot = run_hax({"table", sweep.out, "--columns", "lr", "--format", "latex"});
