@@ -37,8 +37,8 @@ bool has_its_checksum(std::string_view line) {
   return line.substr(other_keys.size()) == checksum_end(other_keys);
 }
 
-bool is_record(const Json& json, std::string_view line) {
-  if (!json.is_object()) return false;
+bool is_record(const Json& json, std::string_view line, bool needs_checksum) {
+  if (!json.is_object() || (needs_checksum && !json.contains("checksum"))) return false;
   for (const auto& [key, value] : json.items()) {
     const bool sound = key == "checksum" ? has_its_checksum(line)
                        : key == "kind"   ? value.is_string()
@@ -49,6 +49,13 @@ bool is_record(const Json& json, std::string_view line) {
   const auto step = json.find("step");
   return step != json.end() && step->is_number_unsigned() &&
          step->get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX);
+}
+
+// May this line without its newline be the beginning of one that was being written? Lines of hax are ASCII;
+// what a disk leaves in their place often is not.
+bool may_be_torn(std::string_view line) {
+  return line.starts_with('{') &&
+         std::all_of(line.begin(), line.end(), [](char c) { return c >= ' ' && c <= '~'; });
 }
 
 // 0, or why it cannot: errno's number.
@@ -85,31 +92,33 @@ std::string record_line(const Json& object) {
 }
 
 std::vector<Record> parse_records(std::string_view text, std::vector<int64_t>& damaged) {
+  const bool with_checksums = text.find(kChecksumKey) != std::string_view::npos;
   std::vector<Record> found;
   int64_t number = 0;
   for (size_t begin = 0, end = 0; begin < text.size(); begin = end + 1) {
     end = std::min(text.find('\n', begin), text.size());
-    Record record{{}, std::string(text.substr(begin, end - begin)), ++number};
-    bool whole = end < text.size();
+    const bool ended = end < text.size();
+    std::string_view line = text.substr(begin, end - begin);
+    if (ended && line.ends_with('\r')) line.remove_suffix(1);
+    Record record{{}, std::string(line), ++number};
+    bool whole = ended || has_its_checksum(line);
     try {
-      if (whole) record.json = parse_json(record.line);
+      if (whole) record.json = parse_json(line);
     } catch (const DataError&) {
       whole = false;
     }
-    if (whole && is_record(record.json, record.line))
+    if (whole && is_record(record.json, line, with_checksums))
       found.push_back(std::move(record));
-    else
+    else if (ended || !may_be_torn(line))
       damaged.push_back(number);
   }
   return found;
 }
 
-std::string damage_among(const std::vector<Record>& records, const std::vector<int64_t>& damaged) {
-  const int64_t last = records.empty() ? 0 : records.back().number;
-  const auto bad = std::count_if(damaged.begin(), damaged.end(), [&](int64_t n) { return n < last; });
-  if (bad == 0) return "";
+std::string lines_text(const std::vector<int64_t>& damaged) {
+  if (damaged.empty()) return "";
   return "line " + std::to_string(damaged.front()) +
-         (bad > 1 ? " and " + std::to_string(bad - 1) + " more are" : " is");
+         (damaged.size() > 1 ? " and " + std::to_string(damaged.size() - 1) + " more are" : " is");
 }
 
 void RecordLog::append(const std::string& lines) const {
@@ -142,18 +151,12 @@ std::vector<Record> RecordLog::records(std::vector<int64_t>* damaged) const {
   return parse_records(text(), damaged != nullptr ? *damaged : unwanted);
 }
 
-void RecordLog::mend_tail() const {
-  const std::string before = own_text();
-  if (before.empty() || before.back() == '\n') return;
-  const size_t newline = before.rfind('\n');
-  write_file(path_, before.substr(0, newline == std::string::npos ? 0 : newline + 1));
-}
-
 void RecordLog::replace(const std::vector<Record>& kept, const std::vector<int64_t>& damaged) const {
   const std::string before = own_text();
   std::string after;
-  for (const Record& record : kept) after += record.line + "\n";
-  const std::string damage = damage_among(kept, damaged);
+  for (const Record& record : kept)
+    after += record.json.contains("checksum") ? record.line + "\n" : record_line(record.json);
+  const std::string damage = lines_text(damaged);
   if (!damage.empty()) {
     write_file(path_ + ".damaged", before);
     log::warn(path_ + ": " + damage + " damaged and left out; the file as it was is " + path_ + ".damaged");

@@ -1,7 +1,7 @@
 // A file of JSON objects, one a line, that grows with a run: metrics.jsonl, timing.jsonl.
 //
-// A killed process may leave a torn last line, a lost power supply a tail of anything that was not synced.
-// Damage is thus normal behind the last record that is still wanted, and a finding before it.
+// A killed process may leave a torn last line: the beginning of a record, without its newline. That is no
+// damage, and is written again; anything else that is no record is.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -13,10 +13,11 @@ namespace hax {
 
 // A line that holds what a record may hold: an object with a "step" >= 0 and perhaps a "kind", a text; every
 // other value is a number or null (one that was not finite). The last, "checksum", covers the rest of the
-// line; lines without it, of earlier versions or by hand, are taken as they are.
+// line. Earlier versions wrote none: a file in which no line has one is taken as it is, and in any other a
+// line without it is damaged. Lines may end with CRLF.
 struct Record {
   nlohmann::json json;
-  std::string line;    // as it stands in the file
+  std::string line;    // as it stands in the file, without its end
   int64_t number = 0;  // of the line, from 1
 
   int64_t step() const;
@@ -28,11 +29,10 @@ struct Record {
 
 // The line of an object that is not empty, with its checksum and a newline.
 std::string record_line(const nlohmann::json& object);
-// Every whole line of a text that is a record; the numbers of the others go to `damaged`.
+// Every line of a text that is a record; the numbers of the others go to `damaged`, but for a torn last one.
 std::vector<Record> parse_records(std::string_view text, std::vector<int64_t>& damaged);
-// "line 3 is", "line 3 and 2 more are": what is damaged before the last of the records, for a message; or
-// empty.
-std::string damage_among(const std::vector<Record>& records, const std::vector<int64_t>& damaged);
+// "line 3 is", "line 3 and 2 more are", for a message; or empty.
+std::string lines_text(const std::vector<int64_t>& damaged);
 
 // What writes never goes through a symbolic link, into a device or a pipe: they are a RuntimeError or a
 // DataError.
@@ -45,13 +45,10 @@ class RecordLog {
   // Until then a power cut may take what was appended; a file that does not exist is in no danger.
   void sync() const;
 
-  // Every whole line that is a record; the numbers of the others go to `damaged`, where it is given.
+  // As parse_records() has them; `damaged` may be left out.
   std::vector<Record> records(std::vector<int64_t>* damaged = nullptr) const;
-  // Cuts a torn last line off.
-  void mend_tail() const;
-  // Keeps the records for which keep(record) is true, and drops everything else. Lines that are no records
-  // and stand before the last one that is kept are damage: a warning names them, and the file as it was stays
-  // as PATH.damaged.
+  // Keeps the records for which keep(record) is true, each with its checksum, and drops everything else. Of
+  // damaged lines, wherever they stand, a warning tells, and the file as it was stays as PATH.damaged.
   template <class Keep>
   void keep_if(Keep keep) const {
     std::vector<int64_t> damaged;

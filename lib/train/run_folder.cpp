@@ -145,7 +145,7 @@ RecordLog RunFolder::timing() const { return RecordLog(path_ + "/timing.jsonl");
 RunProgress RunFolder::progress() const {
   std::vector<int64_t> damaged;
   const std::vector<Record> records = metrics().records(&damaged);
-  if (const std::string damage = damage_among(records, damaged); !damage.empty())
+  if (const std::string damage = lines_text(damaged); !damage.empty())
     log::warn(path_ + "/metrics.jsonl: " + damage + " damaged and left out of what is said of the run");
   RunProgress out;
   for (const Record& record : records) {
@@ -184,8 +184,11 @@ void RunFolder::rewind_metrics(const CheckpointInfo& to) const {
 }
 
 double RunFolder::seconds_so_far() const {
+  std::vector<int64_t> damaged;
   double seconds = 0.0;
-  for (const Record& record : timing().records()) seconds += record.number_of("seconds", 0.0);
+  for (const Record& record : timing().records(&damaged)) seconds += record.number_of("seconds", 0.0);
+  if (const std::string damage = lines_text(damaged); !damage.empty())
+    log::warn(path_ + "/timing.jsonl: " + damage + " damaged and left out of the run's seconds");
   return seconds;
 }
 

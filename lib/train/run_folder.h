@@ -71,7 +71,7 @@ class RunFolder {
   // those after its step, its own validation unless it holds that, and rewinds that it knows nothing of. A
   // warning says so where the last ones before its step are missing.
   void rewind_metrics(const CheckpointInfo& to) const;
-  double seconds_so_far() const;
+  double seconds_so_far() const;  // a warning as for progress()
 
  private:
   RunFolder(std::string path, Config config) : path_(std::move(path)), config_(std::move(config)) {}

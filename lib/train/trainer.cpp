@@ -59,7 +59,7 @@ class Trainer {
     }
     scorer_ = make_scorer(model_, eval_draws_, valid_.spec(), config_.train.eval_batch_size,
                           compute_dtype(config_.train.precision), /*with_predicted=*/false);
-    run_.timing().mend_tail();
+    run_.timing().keep_if([](const Record&) { return true; });
     begin_steps();
   }
 

@@ -193,6 +193,58 @@ TEST_CASE("a digit that has changed in the metrics is damage") {
   CHECK(RecordLog(metrics).records().size() == 10 + 3 - 1);
 }
 
+TEST_CASE("damage that reaches the end of the metrics is named, and the file as it was stays") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/run", metrics = path + "/metrics.jsonl";
+  run_toy(path, toy_config(), stop_at(16));
+  std::string text = slurp(metrics);
+  size_t third = 0;
+  for (int line = 1; line < 3; ++line) third = text.find('\n', third) + 1;
+  for (size_t i = third; i < text.size(); ++i) {
+    if (text[i] == ':') text[i] = ';';
+  }
+  spill(metrics, text);
+  {
+    const CaughtTalk talk;
+    CHECK(read_run(path).step == 6);
+    CHECK(contains(talk.text(), metrics + ": line 3 and 3 more are damaged"));
+  }
+  const CaughtTalk talk;
+  run_toy(path, toy_config());
+  CHECK(contains(talk.text(), metrics + ": line 3 and 3 more are damaged"));
+  CHECK(contains(talk.text(), metrics + ": the records of steps 7 to 16 are missing"));
+  CHECK(slurp(metrics + ".damaged") == text);
+}
+
+TEST_CASE("metrics with CRLF ends lose nothing") {
+  const TemporaryFolder folder;
+  const std::string whole = folder.path() + "/whole", path = folder.path() + "/run";
+  run_toy(whole, toy_config());
+  run_toy(path, toy_config(), stop_at(16));
+  const std::string metrics = path + "/metrics.jsonl";
+  std::string text;
+  for (const char c : slurp(metrics)) text += c == '\n' ? std::string("\r\n") : std::string(1, c);
+  spill(metrics, text);
+  run_toy(path, toy_config());
+  CHECK(differences(whole, path) == "");
+}
+
+TEST_CASE("damage in the timing is named, and the file as it was stays") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/run", timing = path + "/timing.jsonl";
+  run_toy(path, toy_config(), stop_at(16));
+  std::string text = slurp(timing);
+  text.back() = '\0';
+  spill(timing, text);
+  const CaughtTalk talk;
+  read_run(path);
+  CHECK(contains(talk.text(), timing + ": line 3 is damaged and left out of the run's seconds"));
+  run_toy(path, toy_config());
+  CHECK(contains(talk.text(), timing + ".damaged"));
+  CHECK(slurp(timing + ".damaged") == text);
+  CHECK(RecordLog(timing).records().size() == 5);
+}
+
 TEST_CASE("records that are missing before the checkpoint are told of") {
   const TemporaryFolder folder;
   const std::string path = folder.path() + "/run", metrics = path + "/metrics.jsonl";
