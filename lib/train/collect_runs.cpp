@@ -5,6 +5,7 @@
 #include <set>
 
 #include "lib/base/error.h"
+#include "lib/base/log.h"
 #include "lib/train/run_folder.h"
 
 namespace hax {
@@ -43,6 +44,18 @@ RunStatus status_of(const RunFolder& run, const std::string& written) {
   return run.has_checkpoint() ? RunStatus::stopped : RunStatus::failed;
 }
 
+// The last record of a run that ended is its last validation, but for what it did before it diverged.
+void check_records_reach(const RunFolder& run, const RunResult& result, RunStatus status) {
+  const int64_t every = run.config().train.validate_every;
+  const int64_t due = status == RunStatus::diverged ? result.step / every * every : result.step;
+  const int64_t found = run.progress().validated_step;
+  if (found >= due) return;
+  log::warn(run.path() + "/metrics.jsonl: records are missing at its end: the last validation in it is " +
+            (found > 0 ? "of step " + std::to_string(found) : "none") +
+            ", and by result.json there was one at step " + std::to_string(due) +
+            "; the table takes the numbers of result.json");
+}
+
 }  // namespace
 
 std::vector<std::string> find_runs(const std::vector<std::string>& paths) {
@@ -74,6 +87,7 @@ RunRecord read_run(const std::string& folder) {
     out.step = result->step;
     out.tokens_seen = result->tokens_seen;
     out.seconds = result->seconds;
+    check_records_reach(run, *result, out.status);
   } else {
     const RunProgress progress = run.progress();
     out.valid_accuracy = progress.best_accuracy;

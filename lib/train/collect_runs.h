@@ -14,7 +14,8 @@ namespace hax {
 std::vector<std::string> find_runs(const std::vector<std::string>& paths);
 
 // What config.yaml, metrics.jsonl, result.json and the lock say, and the data's fingerprint and chance from a
-// checkpoint if there is one. Throws DataError for damaged files.
+// checkpoint if there is one. Throws DataError for damaged files; of damaged records, and of records that end
+// before the run did, a warning tells.
 RunRecord read_run(const std::string& folder);
 
 }  // namespace hax

@@ -151,7 +151,9 @@ RunProgress RunFolder::progress() const {
   for (const Record& record : records) {
     out.step = record.step();
     out.tokens_seen = record.integer_of("tokens_seen", out.tokens_seen);
-    const double accuracy = record.kind() == "valid" ? record.number_of("accuracy", -1.0) : -1.0;
+    if (record.kind() != "valid") continue;
+    out.validated_step = out.step;
+    const double accuracy = record.number_of("accuracy", -1.0);
     if (accuracy <= out.best_accuracy) continue;
     out.best_accuracy = accuracy;
     out.best_step = out.step;

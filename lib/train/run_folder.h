@@ -35,6 +35,7 @@ struct RunProgress {
   int64_t tokens_seen = 0;
   double best_accuracy = -1.0;  // -1: not validated yet
   int64_t best_step = 0;
+  int64_t validated_step = 0;  // of the last validation; 0 without one
 };
 
 class RunFolder {

@@ -245,6 +245,40 @@ TEST_CASE("damage in the timing is named, and the file as it was stays") {
   CHECK(RecordLog(timing).records().size() == 5);
 }
 
+TEST_CASE("a table tells of a run whose records end before it did, or are damaged") {
+  const TemporaryFolder folder;
+  const std::string path = folder.path() + "/run", metrics = path + "/metrics.jsonl";
+  REQUIRE(run_toy(path, toy_config()).end == TrainEnd::finished);
+  const std::string whole = slurp(metrics);
+  const double accuracy = read_run(path).valid_accuracy;
+  const auto said_of = [&](const std::string& text) {
+    spill(metrics, text);
+    const CaughtTalk talk;
+    const RunRecord run = read_run(path);
+    CHECK((run.step == 30 && run.valid_accuracy == accuracy));
+    return talk.text();
+  };
+  CHECK(said_of(whole) == "");
+  const std::string missing = metrics + ": records are missing at its end: the last validation in it is ";
+  // The last validation alone, whole or torn, and all behind the first third.
+  const size_t last = whole.rfind('\n', whole.size() - 2) + 1;
+  for (const size_t length : {last, last + 9, whole.size() - 3}) {
+    CAPTURE(length);
+    CHECK(contains(said_of(whole.substr(0, length)),
+                   missing + "of step 20, and by result.json there was one at step 30"));
+  }
+  CHECK(contains(said_of(whole.substr(0, whole.find('\n') + 1)), missing + "none"));
+  CHECK(contains(said_of(""), missing + "none"));
+  std::string damaged = whole;
+  damaged[last + 5] ^= 1;
+  CHECK(contains(said_of(damaged), metrics + ": line 13 is damaged"));
+  CHECK(contains(said_of(damaged), missing + "of step 20"));
+  damaged = whole;
+  damaged[3] ^= 1;
+  CHECK(contains(said_of(damaged), metrics + ": line 1 is damaged"));
+  CHECK_FALSE(contains(said_of(damaged), "missing"));
+}
+
 TEST_CASE("records that are missing before the checkpoint are told of") {
   const TemporaryFolder folder;
   const std::string path = folder.path() + "/run", metrics = path + "/metrics.jsonl";
