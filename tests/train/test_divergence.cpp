@@ -8,10 +8,12 @@
 #include "lib/base/files.h"
 #include "lib/data/batches.h"
 #include "lib/model/device.h"
+#include "lib/train/collect_runs.h"
 #include "lib/train/divergence.h"
 #include "lib/train/kept_checkpoints.h"
 #include "lib/train/train_step.h"
 #include "tests/catch.h"
+#include "tests/stderr.h"
 #include "tests/support.h"
 #include "tests/train/toy_run.h"
 
@@ -211,6 +213,8 @@ TEST_CASE("rewinds are bounded, and the run then ends as diverged") {
   const std::string none = folder.path() + "/none";
   CHECK(run_until(none, config).end == TrainEnd::diverged);
   CHECK(rewinds_of(none).empty());
+  // Their records reach as far as they can.
+  for (const std::string& run : {path, none}) CHECK(stderr_of([&] { read_run(run); }) == "");
 }
 
 TEST_CASE("captured steps that diverge are reported op by op, and rewind", "[gpu]") {
