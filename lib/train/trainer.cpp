@@ -209,7 +209,8 @@ class Trainer {
   template <class Write>
   bool attempt(Write write, bool last_time = false) {
     const std::string lock = run_.path() + "/lock";
-    const bool gone = std::filesystem::symlink_status(lock).type() == std::filesystem::file_type::not_found;
+    std::error_code unseen;  // as where a folder above may not be entered any more
+    const bool gone = !std::filesystem::exists(std::filesystem::symlink_status(lock, unseen));
     if (!gone && !lock_.in_place()) {
       throw RuntimeError(lock +
                          ": is not the file that this run has locked: the folder was replaced; the run stops "
