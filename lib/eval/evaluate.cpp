@@ -11,6 +11,14 @@ namespace {
 
 constexpr size_t kBatchesTogether = 32;  // that a scorer may hold: bounds memory
 
+// Whether both say of the same ids that they name the parts of a table.
+bool same_slots(const DataSpec& a, const DataSpec& b) {
+  return !a.slots.empty() && std::equal(a.slots.begin(), a.slots.end(), b.slots.begin(), b.slots.end(),
+                                        [](const TokenSlot& ours, const TokenSlot& theirs) {
+                                          return ours.name == theirs.name && ours.first == theirs.first;
+                                        });
+}
+
 }  // namespace
 
 MeanAndError mean_and_error(const std::vector<float>& values) {
@@ -46,11 +54,23 @@ void check_fits(const CheckpointInfo& model, const DataSpec& data, const std::st
       }
     }
   }
+  // Ids of a smaller vocabulary are ids of the model's only where both tell what they stand for.
+  if (data.vocab_size < model.data.vocab_size && !same_slots(model.data, data)) {
+    refuse("has a vocabulary of " + std::to_string(data.vocab_size) + " tokens, the model's has " +
+           std::to_string(model.data.vocab_size) + ", and nothing tells that its ids mean the same");
+  }
   if (model.config.model.mode == Statistics::paper && data.input_length() != model.data.input_length()) {
     refuse("has padded inputs of " + std::to_string(data.input_length()) +
            " tokens, the model was trained with " + std::to_string(model.data.input_length()) +
            ", which counts in the statistics of paper mode");
   }
+}
+
+std::string vocabulary_note(const std::string& name, int64_t of_model, int64_t of_data) {
+  if (of_model == 0 || of_data == 0 || of_model == of_data) return "";
+  return name + " was trained with a vocabulary of " + std::to_string(of_model) +
+         " tokens; these data have " + std::to_string(of_data) + " of them, with the same meaning, and all " +
+         std::to_string(of_model) + " compete for each answer.";
 }
 
 Evaluation evaluate(const LanguageModel& model, EvaluationDraws& draws, const ExampleSource& examples,

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "lib/data/example.h"
@@ -29,8 +30,13 @@ MeanAndError mean_and_error(const std::vector<float>& values);
 inline MeanAndError accuracy(const Evaluation& e) { return mean_and_error(e.example_accuracy); }
 
 // Throws DataError when the examples do not fit what the model was trained to read: another vocabulary,
-// another way of asking, or (in `paper` mode, where the padded length matters) another length.
+// another way of asking, or (in `paper` mode, where the padded length matters) another length. A smaller
+// vocabulary fits where the token slots of both tell that the ids mean the same.
 void check_fits(const CheckpointInfo& model, const DataSpec& data, const std::string& data_name);
+
+// What a table says beside a number where the vocabularies of model and data differ; empty where they do not
+// or one is not known (0).
+std::string vocabulary_note(const std::string& name, int64_t of_model, int64_t of_data);
 
 // The first `limit` examples (0: all) in batches of batch_size, without gradients. `stop` is asked before
 // each batch; when it says true the result covers what was done. `predicted`, where given, gets the token

@@ -57,6 +57,13 @@ void add_seen_notes(const std::vector<EvaluatedRun>& runs, Table& table) {
   }
 }
 
+void add_vocabulary_notes(const std::vector<EvaluatedRun>& runs, const DataSpec& data, Table& table) {
+  for (const auto& run : runs) {
+    std::string note = vocabulary_note(run.label, run.info.data.vocab_size, data.vocab_size);
+    if (!note.empty()) table.notes.push_back(std::move(note));
+  }
+}
+
 template <class E>
 std::string joined(const std::vector<E>& values) {
   std::string names;
@@ -112,6 +119,7 @@ Table accuracy_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data
   if (slicing.by_distance()) table.notes.emplace_back(kDistanceNote);
   if (by.empty() && !runs.empty()) table.notes.push_back(state_note(runs));
   add_seen_notes(runs, table);
+  add_vocabulary_notes(runs, data, table);
   return table;
 }
 
@@ -148,6 +156,7 @@ Table error_table(const std::vector<EvaluatedRun>& runs, const DataSpec& data, c
       "hold the first counts."};
   if (slicing.by_distance()) table.notes.emplace_back(kDistanceNote);
   add_seen_notes(runs, table);
+  add_vocabulary_notes(runs, data, table);
   return table;
 }
 

@@ -30,6 +30,7 @@ struct RunRecord {
   int64_t tokens_seen = 0;
   double seconds = 0.0;
   std::string data_fingerprint;  // of the training data; empty without a checkpoint
+  int64_t vocab_size = 0;        // that the model reads; 0: not known
 
   // Of the best checkpoint, where the table asks for it.
   std::optional<double> accuracy;      // on the table's evaluation split

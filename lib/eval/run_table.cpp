@@ -7,6 +7,7 @@
 
 #include "lib/base/error.h"
 #include "lib/config/names.h"
+#include "lib/eval/evaluate.h"
 #include "lib/eval/information_bound.h"
 
 namespace hax {
@@ -115,6 +116,14 @@ std::vector<std::string> notes(const std::vector<RunRecord>& runs, const std::ve
     if (run.seen > 0)
       out.push_back(run.path + " was trained on " + plural(run.seen, "example") + " of " + options.data_name +
                     ".");
+  }
+  for (const auto& run : runs) {
+    if (!run.accuracy) continue;
+    std::string note = vocabulary_note(run.path, run.vocab_size, options.data_vocab_size);
+    if (!note.empty()) out.push_back(std::move(note));
+  }
+  if (!options.left_out.empty()) {
+    out.push_back("Left out, since they could not be read: " + joined(options.left_out, ", ") + ".");
   }
   const bool open = std::any_of(runs.begin(), runs.end(), [](const RunRecord& run) { return !run.ended(); });
   if (open) {

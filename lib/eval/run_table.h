@@ -13,9 +13,11 @@ namespace hax {
 
 struct RunTableOptions {
   Grouping grouping;
-  std::string data_name;  // the split that RunRecord::accuracy is on; empty: best validation accuracy
-  bool details = false;   // seeds, single accuracies, parameters, state, steps, tokens, time
-  bool bound = false;     // the information bound of the state (lib/eval/information_bound.h)
+  std::string data_name;        // the split that RunRecord::accuracy is on; empty: best validation accuracy
+  bool details = false;         // seeds, single accuracies, parameters, state, steps, tokens, time
+  bool bound = false;           // the information bound of the state (lib/eval/information_bound.h)
+  int64_t data_vocab_size = 0;  // of the split of `data_name`
+  std::vector<std::string> left_out;  // runs and folders that could not be read
 };
 
 // Adds task.name and model.mode to the rows where the runs differ in them and no key of the table shows it. A

@@ -61,6 +61,27 @@ TEST_CASE("data whose token ids mean something else are refused") {
   CHECK_NOTHROW(check_fits(info, data, "data"));
 }
 
+TEST_CASE("a smaller vocabulary fits where its ids are known to mean the same, and is told of") {
+  CheckpointInfo info;
+  info.data.task = "toy";
+  info.data.vocab_size = 200;
+  info.data.slots = {{"key", 20, 8, false}, {"value", 10, 8, true}};
+  DataSpec data = info.data;
+  CHECK(vocabulary_note("m", info.data.vocab_size, data.vocab_size).empty());
+  data.vocab_size = 100;
+  CHECK_NOTHROW(check_fits(info, data, "data"));
+  const std::string note = vocabulary_note("m", info.data.vocab_size, data.vocab_size);
+  CHECK(contains(note, "200"));
+  CHECK(contains(note, "100"));
+  const auto refusal = [&] { return message_of<DataError>([&] { check_fits(info, data, "data"); }); };
+  data.slots.pop_back();  // no word of the values
+  CHECK(contains(refusal(), "has a vocabulary of 100 tokens, the model's has 200"));
+  data.slots.clear();
+  CHECK(contains(refusal(), "nothing tells that its ids mean the same"));
+  info.data.slots.clear();
+  CHECK(contains(refusal(), "nothing tells that its ids mean the same"));
+}
+
 TEST_CASE("a slice of the table holds its examples alone") {
   const ToySource source(1, 4);
   const auto table = accuracy_table({fake_run("a", {1.0f, 0.5f, 0.0f, 0.5f}, {0, 0, 1, 1})}, source.spec(),

@@ -276,6 +276,22 @@ TEST_CASE("a table says which runs were trained on its examples") {
   CHECK(said(run_list(runs, options)) == 0);
 }
 
+TEST_CASE("a table says where a model's vocabulary is another, and which runs are left out") {
+  std::vector<RunRecord> runs = {run_of(1, 1, 0.5), run_of(1, 2, 0.6)};
+  runs[0].accuracy = runs[1].accuracy = 0.5;
+  runs[0].vocab_size = 100;
+  runs[1].vocab_size = 200;
+  RunTableOptions options;
+  options.grouping = by({"name"});
+  options.data_name = "d (test)";
+  options.data_vocab_size = 100;
+  options.left_out = {"runs/a", "runs/b"};
+  const std::string text = run_list(runs, options).render(TableFormat::text);
+  CHECK(contains(text, runs[1].path + " was trained with a vocabulary of 200 tokens"));
+  CHECK_FALSE(contains(text, runs[0].path + " was trained with"));
+  CHECK(contains(text, "Left out, since they could not be read: runs/a, runs/b."));
+}
+
 TEST_CASE("columns whose keys end alike are written out") {
   RunTableOptions options;
   options.grouping = by({"train.seed", "data.seed"});
