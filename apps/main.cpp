@@ -2,6 +2,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <new>
 #include <optional>
 #include <sstream>
@@ -10,6 +11,7 @@
 #include "apps/commands.h"
 #include "apps/version.h"
 #include "lib/base/error.h"
+#include "lib/base/file_fault.h"
 #include "lib/base/log.h"
 #include "lib/base/signals.h"
 #include "lib/ops/torch.h"
@@ -95,6 +97,9 @@ int main(int argc, char** argv) {
   } catch (const c10::Error& e) {
     log::error(std::string("LibTorch: ") + e.what_without_backtrace() +
                "; if memory ran out, a smaller model or batch (train.batch_size, --batch-size) needs less");
+    return static_cast<int>(ExitStatus::runtime);
+  } catch (const std::filesystem::filesystem_error& e) {
+    log::error(fault_text(e));
     return static_cast<int>(ExitStatus::runtime);
   } catch (const std::exception& e) {
     log::error(e.what());

@@ -35,7 +35,16 @@ std::string make_scratch(const std::string& asked) {
     make_directories(asked);
     return asked;
   }
-  std::string pattern = (fs::temp_directory_path() / "hax-verify-XXXXXX").string();
+  std::error_code fault;
+  const fs::path place = fs::temp_directory_path(fault);
+  if (fault) {
+    const char* variable = ::getenv("TMPDIR");
+    throw RuntimeError((variable != nullptr ? "TMPDIR=" + std::string(variable)
+                                            : std::string("the folder for temporary files")) +
+                       ": cannot be used: " + fault.message() +
+                       "; set TMPDIR to a folder, or name one with --keep");
+  }
+  std::string pattern = (place / "hax-verify-XXXXXX").string();
   if (::mkdtemp(pattern.data()) == nullptr)
     throw RuntimeError("cannot make the folder " + pattern + ": " + std::strerror(errno) +
                        "; name one with --keep");

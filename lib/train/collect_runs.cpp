@@ -5,6 +5,7 @@
 #include <set>
 
 #include "lib/base/error.h"
+#include "lib/base/file_fault.h"
 #include "lib/base/log.h"
 #include "lib/train/run_folder.h"
 
@@ -16,20 +17,27 @@ namespace fs = std::filesystem;
 // Also one whose checkpoints were deleted: its result is still there.
 bool is_run(const fs::path& folder) {
   return fs::exists(folder / "config.yaml") &&
-         (fs::is_directory(folder / "checkpoints") || fs::exists(folder / "result.json"));
+         (fs::exists(folder / "result.json") || fs::is_directory(folder / "checkpoints"));
 }
 
-void search(const fs::path& folder, std::vector<std::string>& found) {
+void search(const fs::path& folder, std::vector<std::string>& found, std::vector<std::string>& passed_over) {
   if (is_run(folder)) {
     found.push_back(folder.string());
     return;
   }
   std::vector<fs::path> below;
-  for (const auto& entry : fs::directory_iterator(folder, fs::directory_options::skip_permission_denied)) {
+  for (const auto& entry : fs::directory_iterator(folder)) {
     if (entry.is_directory() && !entry.is_symlink()) below.push_back(entry.path());
   }
   std::sort(below.begin(), below.end());
-  for (const auto& path : below) search(path, found);
+  for (const auto& path : below) {
+    try {
+      search(path, found, passed_over);
+    } catch (const fs::filesystem_error& e) {
+      log::warn(fault_text(e) + "; it is passed over");
+      passed_over.push_back(path.string());
+    }
+  }
 }
 
 RunStatus status_of(const RunFolder& run, const std::string& written) {
@@ -58,19 +66,21 @@ void check_records_reach(const RunFolder& run, const RunResult& result, RunStatu
 
 }  // namespace
 
-std::vector<std::string> find_runs(const std::vector<std::string>& paths) {
-  std::vector<std::string> runs;
+std::vector<std::string> find_runs(const std::vector<std::string>& paths,
+                                   std::vector<std::string>* passed_over) {
+  std::vector<std::string> runs, unread;
   std::set<fs::path> seen;
   for (const auto& path : paths) {
     if (!fs::is_directory(path))
       throw DataError(path + ": no such folder; name run folders, or folders that hold them");
     std::vector<std::string> found;
-    search(path, found);
+    search(path, found, unread);
     if (found.empty()) throw DataError(path + ": holds no run of hax; `hax train --out` makes one");
     for (const auto& run : found) {
       if (seen.insert(fs::canonical(run)).second) runs.push_back(run);
     }
   }
+  if (passed_over != nullptr) passed_over->insert(passed_over->end(), unread.begin(), unread.end());
   return runs;
 }
 
@@ -101,6 +111,7 @@ RunRecord read_run(const std::string& folder) {
     const CheckpointInfo info = read_checkpoint_info(checkpoint);
     run.check_config(info.config, checkpoint);
     out.data_fingerprint = info.data_fingerprint;
+    out.vocab_size = info.data.vocab_size;
     out.chance = info.data.chance;
     break;
   }
