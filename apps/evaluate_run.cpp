@@ -1,7 +1,5 @@
 #include "apps/evaluate_run.h"
 
-#include <filesystem>
-
 #include "data_gen/overlap.h"
 #include "data_gen/registry.h"
 #include "lib/base/error.h"
@@ -79,24 +77,6 @@ EvaluationSplit::EvaluationSplit(const std::string& folder, const std::string& s
       name(folder + " (" + split + ")"),
       examples_(&dataset.split(parse_split(split))) {
   if (examples_->size() == 0) throw DataError(name + ": the split is empty; choose another with --split");
-}
-
-std::string checkpoint_of(const RunFolder& run) {
-  if (std::filesystem::exists(run.best_checkpoint())) return run.best_checkpoint();
-  if (run.has_checkpoint()) return run.last_checkpoint();
-  const auto result = run.result();
-  if (result && result->status == "diverged") {
-    throw DataError(run.path() +
-                    ": the run diverged before its first checkpoint, so there is nothing to evaluate; "
-                    "train it anew into another --out, with a lower train.lr or train.checkpoint_every");
-  }
-  if (result) {
-    throw DataError(run.path() + ": the run has ended (" + result->status +
-                    ") and its checkpoints are gone; to train it anew remove " + run.path() +
-                    "/result.json and let `hax train --out " + run.path() + "` begin again");
-  }
-  throw DataError(run.path() + ": the run has no checkpoint yet; let `hax train --out " + run.path() +
-                  "` go on");
 }
 
 EvaluatedRun evaluate_checkpoint(const std::string& path, const std::string& label,

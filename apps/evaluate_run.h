@@ -6,7 +6,7 @@
 #include "data_gen/task.h"
 #include "lib/data/dataset.h"
 #include "lib/eval/report.h"
-#include "lib/train/run_folder.h"
+#include "lib/train/best_checkpoint.h"
 
 namespace hax {
 
@@ -22,9 +22,6 @@ struct EvaluationSplit {
  private:
   const FileSource* examples_;
 };
-
-// The checkpoint that stands for a run: its best, else its last. Throws DataError when it has none.
-std::string checkpoint_of(const RunFolder& run);
 
 // Throws DataError when the split does not fit the model or is the data it was trained on. The result is
 // partial when a signal asked to stop (lib/base/signals.h). With the `task` of the data the result has

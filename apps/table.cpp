@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <exception>
+#include <filesystem>
 #include <map>
 
 #include "apps/commands.h"
@@ -7,6 +9,7 @@
 #include "data_gen/registry.h"
 #include "data_gen/stream.h"
 #include "lib/base/error.h"
+#include "lib/base/file_fault.h"
 #include "lib/base/files.h"
 #include "lib/base/log.h"
 #include "lib/base/parallel.h"
@@ -102,7 +105,7 @@ struct Description {
 };
 
 Description describe(const RunRecord& run) {
-  const auto loaded = read_checkpoint(checkpoint_of(RunFolder::open(run.path)), at::kCPU);
+  const auto loaded = read_checkpoint(any_checkpoint_of(RunFolder::open(run.path)), at::kCPU);
   return {loaded.model->parameters().numel(),
           measure_state(*loaded.model, *loaded.draws, ExampleOfEachSize(run.config),
                         compute_dtype(run.config.train.precision))};
@@ -126,10 +129,37 @@ void describe_models(std::vector<RunRecord>& runs) {
   }
 }
 
+// A run that was named must be sound. One that was found in a folder is left out where it is not, and the
+// table says so.
+std::vector<RunRecord> read_runs(const Options& o, RunTableOptions& options) {
+  std::vector<RunRecord> runs;
+  std::exception_ptr first_fault;
+  const auto leave_out = [&](const std::string& folder, const std::string& fault) {
+    if (std::find(o.paths.begin(), o.paths.end(), folder) != o.paths.end()) throw;
+    if (!first_fault) first_fault = std::current_exception();
+    log::warn(fault + "\n" + folder + " is left out of the table");
+    options.left_out.push_back(folder);
+  };
+  for (const auto& folder : find_runs(o.paths, &options.left_out)) {
+    try {
+      RunRecord run = read_run(folder);
+      const bool evaluated = !o.data.empty() && counts(run, options.grouping) && run.valid_accuracy >= 0.0;
+      if (evaluated) checkpoint_of(RunFolder::open(folder));
+      runs.push_back(std::move(run));
+    } catch (const Error& e) {
+      leave_out(folder, e.what());
+    } catch (const std::filesystem::filesystem_error& e) {
+      leave_out(folder, fault_text(e));
+    }
+  }
+  if (runs.empty() && first_fault) std::rethrow_exception(first_fault);
+  return runs;
+}
+
 int run_table(const Options& o) {
   catch_signals();
   o.output.check();
-  RunTableOptions options{grouping_of(o), "", o.details, o.bound};
+  RunTableOptions options{grouping_of(o), "", o.details, o.bound, 0, {}};
   const TableFormat format = o.output.chosen();
   const bool for_programs = format == TableFormat::csv || format == TableFormat::json;
   options.details = options.details || for_programs;
@@ -138,8 +168,7 @@ int run_table(const Options& o) {
     return pivot ? run_pivot(runs, options) : run_list(runs, options);
   };
 
-  std::vector<RunRecord> runs;
-  for (const auto& folder : find_runs(o.paths)) runs.push_back(read_run(folder));
+  std::vector<RunRecord> runs = read_runs(o, options);
   // What cannot become a table is refused before any model is evaluated.
   build(runs);
 
@@ -160,6 +189,7 @@ int run_table(const Options& o) {
       }
     }
     options.data_name = split.name;
+    options.data_vocab_size = split.examples().spec().vocab_size;
     options.grouping.evaluated = true;
   }
   line.finish();

@@ -13,6 +13,7 @@
 #include "lib/base/parallel.h"
 #include "lib/data/prefetch.h"
 #include "lib/eval/evaluate.h"
+#include "lib/train/best_checkpoint.h"
 #include "lib/train/divergence.h"
 #include "lib/train/kept_checkpoints.h"
 #include "lib/train/step_queue.h"
@@ -129,6 +130,7 @@ class Trainer {
                       "); restore the data, or train into another --out");
     }
     take(loaded.info, loaded.model->parameters().flat(), loaded.optimizer);
+    forget_lost_best();
     saved_ = true;
     saved_step_ = first_step_ = info_.step;
     first_tokens_ = info_.tokens_seen;
@@ -142,6 +144,14 @@ class Trainer {
     model_.parameters().flat().copy_(weights);
     step_.optimiser().state() = optimizer;
     info_ = info;
+  }
+
+  // Without its best checkpoint no accuracy is the best so far, and a validation of this very state is due
+  // again, so that no run ends without one.
+  void forget_lost_best() {
+    if (has_usable_best(run_, info_)) return;
+    info_.best_accuracy = info_.valid_accuracy = -1.0;
+    info_.best_step = 0;
   }
 
   void begin_steps() {
@@ -354,6 +364,7 @@ class Trainer {
                         std::to_string(to));
       }
       take(loaded.info, loaded.model->parameters().flat(), loaded.optimizer);
+      forget_lost_best();
     } else {
       const LanguageModel fresh(config_.model, info_.data, t.seed, model_.device(),
                                 weight_dtype(t.precision));

@@ -190,6 +190,18 @@ TEST_CASE("a rewind that was killed between its checkpoint and its metrics is co
   CHECK(differences(whole, path) == "");
 }
 
+TEST_CASE("a rewind to a state whose best checkpoint is gone forgets it too") {
+  const Overflowing overflowing;
+  const TemporaryFolder folder;
+  const std::string path = folder.file("run"), best = path + "/checkpoints/best.safetensors";
+  run_until(path, overflowing.config, overflowing.first);
+  REQUIRE(fs::remove(best));
+  const TrainOutcome outcome = run_until(path, overflowing.config);
+  CHECK_FALSE(rewinds_of(path).empty());
+  REQUIRE(fs::exists(best));
+  CHECK(read_checkpoint_info(best).step == outcome.result.best_step);
+}
+
 TEST_CASE("rewinds are bounded, and the run then ends as diverged") {
   const TemporaryFolder folder;
   const std::string path = folder.path() + "/run";
