@@ -23,6 +23,15 @@ struct Options {
   std::string out, max_time;
 };
 
+// Neither a config to begin with nor a run to go on with.
+[[noreturn]] void refuse_to_begin(const std::string& out) {
+  if (std::filesystem::is_directory(out + "/checkpoints"))
+    RunFolder::open(out);  // says what is missing there
+  throw UsageError("--out " + out + ": there is no run to go on with (" +
+                   (std::filesystem::exists(out) ? "no config.yaml in it" : "no such folder") +
+                   "); begin one with --config FILE, or name the folder of one that has begun");
+}
+
 int run_train(const Options& options) {
   const auto begin = Clock::now();
   const double most_seconds =
@@ -31,9 +40,10 @@ int run_train(const Options& options) {
   // A run knows its own config: its folder is enough to go on with it, and --set changes what may change.
   const std::string own = options.out + "/config.yaml";
   const bool goes_on = options.configs.empty() && std::filesystem::exists(own);
-  Config config = goes_on && options.sets.empty() ? RunFolder::open(options.out).config()
-                  : goes_on                       ? load_config({own}, options.sets)
-                                                  : load_config(options.configs, options.sets);
+  Config config =
+      goes_on ? RunFolder::open(options.out).config() : load_config(options.configs, options.sets);
+  if (goes_on && !options.sets.empty()) config = load_config({own}, options.sets);
+  if (!goes_on && options.configs.empty() && config.data.path.empty()) refuse_to_begin(options.out);
   const at::Device device = choose_device(config.train.device, "train.device");
   const TrainingSources sources = open_training_sources(config);
   const RunFolder run = RunFolder::create_or_resume(options.out, config);
@@ -42,6 +52,9 @@ int run_train(const Options& options) {
     if (!run.has_checkpoint() && !std::filesystem::exists(run.best_checkpoint())) {
       log::warn(options.out + ": its checkpoints are gone; to train it anew remove " + options.out +
                 "/result.json and give the same command again");
+    } else if (result->best_accuracy >= 0.0 && !std::filesystem::exists(run.best_checkpoint())) {
+      log::warn(run.best_checkpoint() + ": is missing; `hax eval --run " + options.out +
+                "` says what can be done");
     }
     return 0;
   }

@@ -33,6 +33,16 @@ std::vector<std::string> binding_difference(const Config& was, const Config& is)
   return changes;
 }
 
+[[noreturn]] void refuse_without_config(const std::string& path) {
+  if (fs::is_directory(path + "/checkpoints")) {
+    throw DataError(
+        path +
+        ": the run's config.yaml is missing; restore it from a checkpoint (`hax inspect` shows it), "
+        "or train into another folder");
+  }
+  throw DataError(path + ": no run of hax here (no config.yaml); `hax train --out` makes one");
+}
+
 }  // namespace
 
 RunFolder RunFolder::create_or_resume(const std::string& path, const Config& config) {
@@ -56,12 +66,7 @@ RunFolder RunFolder::create_or_resume(const std::string& path, const Config& con
   }
   // The config comes first: a folder without one was killed before it, and holds left-overs of it at most.
   if (fs::is_directory(path)) remove_stale_temporaries(path);
-  if (fs::is_directory(path + "/checkpoints")) {
-    throw DataError(
-        path +
-        ": the run's config.yaml is missing; restore it from a checkpoint (`hax inspect` shows it), "
-        "or train into another folder");
-  }
+  if (fs::is_directory(path + "/checkpoints")) refuse_without_config(path);
   if (fs::exists(path) && (!fs::is_directory(path) || !fs::is_empty(path))) {
     throw UsageError(
         path +
@@ -75,11 +80,13 @@ RunFolder RunFolder::create_or_resume(const std::string& path, const Config& con
 
 RunFolder RunFolder::open(const std::string& path) {
   const std::string config_path = path + "/config.yaml";
-  if (!fs::exists(config_path)) {
-    throw DataError(path + ": no run of hax here (no config.yaml); `hax train --out` makes one");
-  }
+  if (!fs::exists(config_path)) refuse_without_config(path);
   try {
-    return RunFolder(path, parse_config(read_file(config_path), config_path));
+    const std::string text = read_file(config_path);
+    // As YAML it would be sound, and every key its default.
+    if (text.find_first_not_of(" \t\r\n") == std::string::npos)
+      throw UsageError(config_path + ": is empty; a run's config names every key");
+    return RunFolder(path, parse_config(text, config_path));
   } catch (const UsageError& e) {
     throw DataError(
         "the run's own config is damaged; restore it from a checkpoint (`hax inspect` shows it), or train "

@@ -26,7 +26,7 @@ inline std::string shell_quoted(const std::string& word) {
 inline ProgramResult run_hax(const std::vector<std::string>& arguments, const std::string& prefix = "") {
   const TemporaryFolder folder;
   std::string command = prefix + shell_quoted(HAX_BINARY);
-  for (const auto& argument : arguments) command += " " + shell_quoted(argument);
+  for (const auto& argument : arguments) (command += ' ') += shell_quoted(argument);
   command += " >" + shell_quoted(folder.path() + "/out") + " 2>" + shell_quoted(folder.path() + "/err");
   const int raw = std::system(command.c_str());
   ProgramResult result;
