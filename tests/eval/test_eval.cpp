@@ -5,6 +5,7 @@
 #include "lib/data/batches.h"
 #include "lib/eval/report.h"
 #include "tests/catch.h"
+#include "tests/support.h"
 #include "tests/train/toy_source.h"
 
 namespace hax::test {
