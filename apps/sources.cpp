@@ -20,7 +20,8 @@ void take_task(Config& config, const Manifest& manifest) {
   const std::string section = "task." + std::string(name_of(config.task.name)) + ".";
   std::string text;
   for (const std::string& line : difference(config, taken)) {
-    if (line.starts_with(section)) text += "\n  " + line;
+    const bool as_many_as_needed = line.starts_with(section + "vocab_size: 0 -> ");
+    if (line.starts_with(section) && !as_many_as_needed) text += "\n  " + line;
   }
   if (!text.empty()) {
     log::warn(
