@@ -27,6 +27,24 @@ pid_t start_child(F&& body) {
   ::_exit(status);
 }
 
+// As start_child, and back only when the child, from `body`, has called the function that it gets.
+template <class F>
+pid_t start_child_until_ready(F&& body) {
+  int ends[2];
+  if (::pipe(ends) != 0) throw std::runtime_error("cannot make a pipe");
+  const pid_t child = start_child([&] {
+    return body([&] {
+      if (::write(ends[1], "x", 1) != 1) throw std::runtime_error("cannot say that the child is ready");
+    });
+  });
+  ::close(ends[1]);
+  char byte;
+  const bool ready = ::read(ends[0], &byte, 1) == 1;
+  ::close(ends[0]);
+  if (!ready) throw std::runtime_error("the child ended before it was ready");
+  return child;
+}
+
 // Exit status, or 128 + the signal that ended the child.
 inline int wait_for(pid_t child) {
   int raw = 0;

@@ -235,17 +235,11 @@ TEST_CASE("who waits for a lock whose file goes away takes the one that is there
 TEST_CASE("a process that is killed leaves its name and no lock") {
   const TemporaryFolder folder;
   const std::string path = folder.file("lock");
-  int ready[2];
-  REQUIRE(::pipe(ready) == 0);
-  const pid_t child = start_child([&] {
+  const pid_t child = start_child_until_ready([&](const auto& ready) -> int {
     const FileLock held(path, "is at work");
-    if (::write(ready[1], "x", 1) != 1) return 1;
+    ready();
     while (true) ::pause();
   });
-  char byte;
-  REQUIRE(::read(ready[0], &byte, 1) == 1);
-  ::close(ready[0]);
-  ::close(ready[1]);
   CHECK(contains(message_of<UsageError>([&] { FileLock(path, "is at work"); }),
                  "process " + std::to_string(child) + " on "));
   ::kill(child, SIGKILL);

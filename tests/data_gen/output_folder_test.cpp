@@ -99,21 +99,15 @@ TEST_CASE("importing text takes the folder as generating does") {
 TEST_CASE("what a killed generation left is cleared") {
   const TemporaryFolder folder;
   const std::string out = folder.file("d");
-  int ready[2];
-  REQUIRE(::pipe(ready) == 0);
-  const pid_t child = start_child([&] {
-    generate(out, 1, [&] {
+  const pid_t child = start_child_until_ready([&](const auto& ready) {
+    generate(out, 1, [&]() -> bool {
       AtomicFile half(out + "/train.safetensors");  // a kill leaves its temporary
       half.write("half");
-      if (::write(ready[1], "x", 1) != 1) return true;
+      ready();
       while (true) ::pause();
     });
     return 1;
   });
-  char byte;
-  REQUIRE(::read(ready[0], &byte, 1) == 1);
-  ::close(ready[0]);
-  ::close(ready[1]);
   const std::string message = message_of<UsageError>([&] { generate(out, 2); });
   CHECK(contains(message, "process " + std::to_string(child) + " on "));
   CHECK(names_in(out).size() == 4);

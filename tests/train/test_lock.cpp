@@ -17,17 +17,11 @@ TEST_CASE("a run that another process trains is refused, and goes on when that o
   const std::string path = folder.path() + "/run", lock = path + "/lock";
   const RunFolder run = RunFolder::create_or_resume(path, toy_config());
   CHECK_FALSE(run.is_training());
-  int ready[2];
-  REQUIRE(::pipe(ready) == 0);
-  const pid_t child = start_child([&] {
+  const pid_t child = start_child_until_ready([&](const auto& ready) -> int {
     const FileLock held = run.lock();
-    if (::write(ready[1], "x", 1) != 1) return 1;
+    ready();
     while (true) ::pause();
   });
-  char byte;
-  REQUIRE(::read(ready[0], &byte, 1) == 1);
-  ::close(ready[0]);
-  ::close(ready[1]);
   CHECK(run.is_training());
   const std::string message = message_of<UsageError>([&] { run_toy(path, toy_config()); });
   CHECK(message.starts_with(lock + ": process " + std::to_string(child) + " on "));
